@@ -104,4 +104,39 @@ def batches(x, size):
 def accuracy(model, x, y, size=250):
     "Top-1 accuracy in percent."
     pred = np.concatenate([model(b).asnumpy().argmax(1) for b in batches(x, size)])
-    return 100 * float((pred == y).mean())
+    return 100*int((pred == y).sum())/len(y)
+
+
+# ---- called by quantnb, by parameter name ----
+
+def get_model(config): # `ckpt_file`
+    "The trained network with its weights loaded, in evaluation mode."
+    net, file = FashionNet(), HERE/option(config, 'ckpt_file')
+    missing, _ = ms.load_param_into_net(net, ms.load_checkpoint(str(file)), strict_load=True)
+    if missing: raise ValueError(f'{file.name} lacks the parameters {missing}: train it again with train.py')
+    return net.set_train(False)
+
+
+def get_inputs(config): # `data_file`
+    "One calibration image as the network's input, float32 [1,1,28,28]."
+    return ms.Tensor(images(config, 'calib')[0][:1])
+
+
+def calibrate(model, config): # `data_file`, `batch_size`
+    "Run the 512 calibration images through `model` once, no gradients."
+    for b in batches(images(config, 'calib')[0], option(config, 'batch_size')): model(b).asnumpy()  # asnumpy: wait for it
+
+
+def _score(model, config, part): return accuracy(model, *images(config, part), option(config, 'batch_size'))
+
+def evaluate(model, config):
+    "Top-1 accuracy in percent on the 2000 search images."
+    return _score(model, config, 'search')
+
+def confirm(model, config):
+    "Top-1 accuracy in percent on the 2000 confirmation images, which the search does not see."
+    return _score(model, config, 'confirm')
+
+def test(model, config):
+    "Top-1 accuracy in percent on the 2000 test images, which nothing but the last report sees."
+    return _score(model, config, 'test')
