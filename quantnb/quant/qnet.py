@@ -118,10 +118,10 @@ def calibrate(self:QuantNet,
 )->dict: # Layer path to `Observer`
     "Stage 5: observe every activation of the float network."
     self.net(None); m = self.meter
-    for s in self.sites.values(): s.observer = Observer(s.observer.axis); s.mode = 1+1; s.reset()
+    for s in self.sites.values(): s.observer = Observer(s.observer.axis); s.mode = OBSERVE; s.reset()
     m.inputs,m._kept,m.recording = [],[0,0],True; before = m.calls
     try:
-        r = run(self.cell)
+        r = run(self.cell); ms.runtime.synchronize() # PyNative runs behind; without this nothing has been observed yet
         if hasattr(r, '__iter__') and not isinstance(r, (str,dict,np.ndarray,ms.Tensor)):
             for b in r: self._feed(b)
         if not any(s.calls for s in self.sites.values()): raise InputError('the calibration function never ran the network', 'call the network it is given on some batches, or return the batches')
@@ -148,7 +148,7 @@ def _feed(self:QuantNet, b):
 @patch
 def _observe_rest(self:QuantNet):
     for s in self.sites.values():
-        if s.observer.h is not None: s.mode = 0
+        if s.observer.h is not None: s.mode = FLOAT
     self.forward(*self.inputs)
 
 # %% ../../nbs/quant/05_qnet.ipynb #c012
