@@ -10,7 +10,7 @@ __all__ = ['Count', 'NotNegative', 'Positive', 'Share', 'Names', 'Folder', 'File
            'Evaluator', 'PipeStep', 'Step', 'Config', 'load']
 
 # %% ../nbs/01_config.ipynb #c003
-import difflib, io, json, math, re
+import copy, difflib, io, json, math, re
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
@@ -29,16 +29,15 @@ def _line(node, k):
     if own: return own[0]+1
     return next((_line(m, k) for m in getattr(node, 'merge', None) or [] if k in m), 0)
 
-def _plain(node, path=(), lines=None, above=()):
+def _plain(node, path=(), lines=None):
     "Plain values of a ruamel tree; `lines` is filled with path to line."
     if isinstance(node, ScalarBoolean): return bool(node)
     for t in (int, float, str):
         if isinstance(node, t) and not isinstance(node, bool): return t(node)
     if not isinstance(node, (CommentedMap, CommentedSeq)): return node
-    if id(node) in above: raise YAMLError('an anchor contains itself')
     pairs = list(node.items() if isinstance(node, CommentedMap) else enumerate(node))
     for k,_ in pairs: lines[path+(k,)] = _line(node, k)
-    vals = [(k, _plain(v, path+(k,), lines, (*above, id(node)))) for k,v in pairs]
+    vals = [(k, _plain(v, path+(k,), lines)) for k,v in pairs]
     return dict(vals) if isinstance(node, CommentedMap) else [v for _,v in vals]
 
 # %% ../nbs/01_config.ipynb #c009
@@ -49,7 +48,7 @@ def _read(
     lines = {}
     try: return _plain(YAML().load(text), lines=lines), lines
     except MarkedYAMLError as e:
-        what = ' '.join(o for o in (e.context, e.problem) if o).replace('\\t', 'a tab')
+        what = ' '.join(o for o in (e.context, e.problem) if o).replace("character '\\t'", 'a tab')
         raise ConfigError([Problem('', f'no valid YAML: {what}', e.problem_mark.line+1 if e.problem_mark else 0)]) from None
     except YAMLError as e: raise ConfigError([Problem('', f'no valid YAML: {e}')]) from None
 
@@ -82,10 +81,10 @@ class Doc:
     def __init__(self,
         data:dict, # Plain values
         lines:dict, # Path to line
-        file:str='', # For errors
     ):
-        self.data,self.file,self.sets = data,file,set()
+        self.data,self.sets = data,set()
         self.places = {p: (n, '.'.join(map(str, p))) for p,n in lines.items()}
+        self.single = {p for p in lines if not isinstance(self.at(p), (dict,list))}
     def at(self, path):
         "Value at `path`; KeyError if there is none."
         v = self.data
@@ -113,7 +112,8 @@ class Doc:
         ups = [path[:i] for i in range(len(path), 0, -1)]
         near = next((p for p in ups if p in self.places), ())
         line,key = self.places.get(near, (0,''))
-        key = '.'.join(o for o in (key, *map(str, path[len(near):])) if o)
+        below = [] if near in self.single else [k for k in path[len(near):] if isinstance(k, str)]
+        key = '.'.join(o for o in (key, *below) if o)
         if any(p in self.sets for p in ups): line,text = 0,f'{text} (given on the command line)'
         return Problem(key, text, line)
 
@@ -211,7 +211,7 @@ class Role(Section):
     @property
     def name(self): return self.func or self.type
     def rules(self):
-        if not self.name: yield (), 'the name of the function is missing; write it as "type"'
+        if not self.name: yield 'type', 'the name of the function is missing'
         elif self.func and not self.path: yield 'func', 'the file that holds it is missing; write it as "path"'
         elif self.path and not self.func: yield 'path', 'the function to take from it is missing; write it as "func"'
         elif self.func and self.type: yield 'type', 'a function is named by "type" or by "func", not by both'
@@ -492,7 +492,7 @@ def roles(self:Config)->dict: # Of network, inputs, calib, evaluate, confirm, te
 # %% ../nbs/01_config.ipynb #c070
 _NEEDED = dict(int_type='a whole number is needed', float_type='a number is needed', string_type='text is needed', bool_type='True or False is needed',
     list_type='a list is needed', dict_type='keys with values are needed', model_type='keys with values are needed', finite_number='a finite number is needed',
-    greater_than_equal='at least {ge} is needed', greater_than='more than {gt} is needed', less_than_equal='at most {le} is needed', less_than='less than {lt} is needed')
+    greater_than_equal='at least {ge:g} is needed', greater_than='more than {gt:g} is needed', less_than_equal='at most {le:g} is needed', less_than='less than {lt:g} is needed')
 
 def _text(e):
     "Our words for one error of pydantic."
@@ -539,29 +539,43 @@ def _unknown(path, step):
     return f'unknown key{near}'
 
 # %% ../nbs/01_config.ipynb #c080
-def _mend(doc, path, error, step):
-    "Takes away the cause of `error`, so that the rest can be checked; False if that cannot be done."
-    near = error['type'] in ('extra_forbidden','invalid_key') and _nearest(path[-1], LAYOUT.get(_general_path(path[:-1], step), []))
-    if near and doc.has(path) and near not in doc.at(path[:-1]): doc.rename(path, near); return True
-    while path and (not doc.has(path) or isinstance(path[-1], int)): path = path[:-1] # an entry of a list takes the list with it
-    if len(path)<2 or error['type']=='missing': return False
-    doc.drop(path); return True
+_STAND_IN = dict(module='?', network='?', shape=[1], range=[8], key='network.bit_candidates')
+_STAND_IN |= dict(hyperparameters=[dict(key='network.bit_candidates', range=[8])], common=dict(network='?'))
+_STAND_IN |= dict(model_desc=dict(common=_STAND_IN['common']), search_space=dict(hyperparameters=_STAND_IN['hyperparameters']))
+_STAND_IN |= dict(model=dict(model_desc=_STAND_IN['model_desc']))
 
-def _check(cls, doc, name, step, problems, context):
-    "The section `name` as a `cls`, or None if too much is wrong with it; appends (path, text) to `problems`."
-    seen,mended = set(),True
-    while mended:
+def _mend(doc, path, error, step):
+    "Takes away the cause of `error`, so that the rest can be checked; False if there is nothing to take away."
+    unknown,near = error['type'] in ('extra_forbidden','invalid_key'),None
+    if unknown: near = _nearest(path[-1], LAYOUT.get(_general_path(path[:-1], step), []))
+    elif error['type']=='literal_error' and doc.has(path): near = _nearest(error['input'], re.findall("'([^']*)'", error['ctx']['expected']))
+    if near and not unknown: doc.at(path[:-1])[path[-1]] = near; return True
+    if near and near not in doc.at(path[:-1]): doc.rename(path, near); return True
+    while path and not doc.has(path[:-1] if error['type']=='missing' else path): path = path[:-1]
+    while path and isinstance(path[-1], int): path = path[:-1] # an entry of a list takes the list with it
+    if len(path)<2: return False
+    if path[-1] in _STAND_IN and not unknown: doc.at(path[:-1])[path[-1]] = copy.deepcopy(_STAND_IN[path[-1]])
+    elif doc.has(path): doc.drop(path)
+    else: return False
+    return True
+
+# %% ../nbs/01_config.ipynb #c081
+def _within(path, others): return any(path[:len(o)]==o for o in others)
+
+def _check(cls, doc, name, step, found, context):
+    "The section `name` as a `cls`, or None if it cannot be mended; `found` is filled with path to `Problem`."
+    for _ in range(100):
         try: return cls.model_validate(doc.at((name,)), context=context)
         except ValidationError as e: errs = e.errors(include_url=False)
         mended = False
         for e in errs:
             path = (name, *(k for k in e['loc'] if not (isinstance(k, str) and re.fullmatch(r'<\w+>|\[key\]', k))))
-            fresh = not any(path[:len(s)]==s for s in seen)
-            if fresh: problems.append((doc.problem(path, _unknown(path, step) if e['type'] in ('extra_forbidden','invalid_key') else _text(e))))
-            seen.add(path)
-            mended = fresh and _mend(doc, path, e, step) or mended
+            unknown = e['type'] in ('extra_forbidden','invalid_key')
+            if not _within(path, found): found[path] = doc.problem(path, _unknown(path, step) if unknown else _text(e))
+            mended = _mend(doc, path, e, step) or mended
+        if not mended: return None
 
-# %% ../nbs/01_config.ipynb #c082
+# %% ../nbs/01_config.ipynb #c083
 def _broken(section, path):
     "Broken rules of a section and all below it, as (path, text)."
     for k,text in section.rules(): yield (*path, *(k if isinstance(k, tuple) else (k,))), text
@@ -582,7 +596,7 @@ def _unregistered(config):
         if known and n not in known: yield path, f'{_shown(n)} is not registered in register.modules{did_you_mean(n, known)}'
     if known and 'evaluate' not in config.roles: yield (*trainer,'custom_eval'), 'is missing: the function that returns the accuracy'
 
-# %% ../nbs/01_config.ipynb #c084
+# %% ../nbs/01_config.ipynb #c085
 def _step(doc, problems):
     "Name of the step to run, or None; appends to `problems`."
     say = lambda p,t: problems.append(doc.problem(p, t))
@@ -593,13 +607,14 @@ def _step(doc, problems):
     elif not isinstance(names, list) or not names or not all(isinstance(o, str) for o in names): say(('pipeline',), f'a list with the name of one step is needed, not {_shown(names)}'); names = []
     there = [o for o in names if o in rest]
     if len(there)>1: say(('pipeline',), f'one search step is possible, not {len(there)}: {", ".join(there)}')
+    meant = _nearest(names[0], rest) if names and not there else None
     if names and not there: say(('pipeline',), f'there is no section "{names[0]}"{did_you_mean(names[0], rest)}')
     for k in rest:
-        if k in there or isinstance(doc.data[k], dict) and 'pipe_step' in doc.data[k]: continue
+        if k in there or k==meant or isinstance(doc.data[k], dict) and 'pipe_step' in doc.data[k]: continue
         say((k,), f'unknown key{did_you_mean(k, [*known, *names])}')
-    return there[0] if there else rest[0] if len(rest)==1 and not there else None
+    return there[0] if there else meant or (rest[0] if len(rest)==1 else None)
 
-# %% ../nbs/01_config.ipynb #c086
+# %% ../nbs/01_config.ipynb #c087
 def _resolve(
     key, # Dotted key
     step, # Name of the step
@@ -611,7 +626,7 @@ def _resolve(
     own = OWNERS.get(ks[0], [])
     return (step if own[0][0]=='*' else own[0][0], *own[0][1:], *ks) if len(own)==1 else None
 
-# %% ../nbs/01_config.ipynb #c088
+# %% ../nbs/01_config.ipynb #c089
 def _set(doc, key, value, step):
     "Puts one value from the command line into `doc`; returns what is wrong with the key, or None."
     path = _resolve(key, step)
@@ -639,7 +654,7 @@ def _set_all(doc, sets, overrides, step, problems):
         bad = _set(doc, k, v, step)
         if bad: problems.append(bad)
 
-# %% ../nbs/01_config.ipynb #c090
+# %% ../nbs/01_config.ipynb #c091
 def _notes(c, doc):
     "What to say once about a configuration that is right."
     g,s,d,res = c.general,c.search,c.device,[]
@@ -660,7 +675,7 @@ def _notes(c, doc):
     if d and d.muti_input: res.append('muti_input is not needed: the inputs are those of the exported graph')
     return res
 
-# %% ../nbs/01_config.ipynb #c092
+# %% ../nbs/01_config.ipynb #c093
 def _parse(text, path, sets, overrides, check_paths):
     "`Config` or `ConfigError` from the text of a yml."
     data,lines = _read(text)
@@ -675,16 +690,18 @@ def _parse(text, path, sets, overrides, check_paths):
             if old[-1]=='latency_acc_ratio': doc.at(old[:-1]).setdefault('metric_to_reward', 'latency')
     for k in ('general','register'): doc.data.setdefault(k, {})
     context = dict(dir=folder, check_paths=check_paths)
-    parts = [_check(cls, doc, k, step, problems, context) if k else None for cls,k in ((General,'general'),(Register,'register'),(Step,step))]
+    found = {}
+    parts = [_check(cls, doc, k, step, found, context) if k else None for cls,k in ((General,'general'),(Register,'register'),(Step,step))]
     if all(parts):
         names = doc.data.get('pipeline') or [step]
         c = Config(general=parts[0], registered=parts[1], step=parts[2], name=step, pipeline=[names] if isinstance(names, str) else names, path=str(path), dir=folder, source=text)
-        problems += [doc.problem(*o) for s,p in ((c.general,'general'),(c.registered,'register'),(c.step,step)) for o in _broken(s, (p,))]
-        if not problems: problems += [doc.problem(*o) for o in _unregistered(c)]
+        broken = [o for s,p in ((c.general,'general'),(c.registered,'register'),(c.step,step)) for o in _broken(s, (p,))]
+        problems += [doc.problem(*o) for o in (*broken, *_unregistered(c)) if not _within(o[0], found)]
+    problems += found.values()
     if problems: raise ConfigError(sorted(dict.fromkeys(problems), key=lambda o: o.line or math.inf))
     return c.model_copy(update=dict(notes=_notes(c, doc)))
 
-# %% ../nbs/01_config.ipynb #c093
+# %% ../nbs/01_config.ipynb #c094
 def load(
     path, # A yml
     sets=(), # Texts 'dotted.key=value', the value in YAML; they win over the file
@@ -701,3 +718,29 @@ def load(
     except UnicodeDecodeError as e: raise ConfigError([Problem('', f'no text in UTF-8: {e.reason} at byte {e.start}')], str(path)) from None
     try: return _parse(text, path, sets, overrides, check_paths)
     except ConfigError as e: raise ConfigError(e.problems, str(path)) from None
+
+# %% ../nbs/01_config.ipynb #c113
+def _compact(v):
+    "Lists of plain values on one line when dumped."
+    if isinstance(v, dict): return {k: _compact(o) for k,o in v.items()}
+    if not isinstance(v, list): return v
+    res = CommentedSeq([_compact(o) for o in v])
+    if not any(isinstance(o, (dict,list)) for o in v): res.fa.set_flow_style()
+    return res
+
+@patch
+def to_yaml(self:Config)->str:
+    "The effective configuration as a yml that `load` takes."
+    dump = lambda s: _compact(s.model_dump(by_alias=True, exclude_none=True))
+    y,out = YAML(),io.StringIO(); y.width = 160
+    y.dump(dict(general=dump(self.general), register=dump(self.registered), pipeline=[self.name], **{self.name: dump(self.step)}), out)
+    return out.getvalue()
+
+# %% ../nbs/01_config.ipynb #c117
+@patch
+def _repr_markdown_(self:Config):
+    t = self.targets
+    rows = dict(task=self.task_id or 'named by date', functions=', '.join(f'{k}: {r.name}' for k,r in self.roles.items()), **{'weight bits': self.w_bits, 'activation bits': self.a_bits or 'as the weights'},
+        objectives=', '.join(f'{k} {v}' for k,v in self.objectives.items()), targets=', '.join(f'{k} {v:g}' for k in ('accuracy','compress_ratio','latency') if (v:=getattr(t, k)) is not None)+(f' (accuracy: {t.mode})' if t.mode!='absolute' else '') or 'none',
+        search=f'{self.search.type}, {self.policy.max_episode} episodes, {self.policy.num_warmup} of them warm-up, seed {self.seed}', notes='<br>'.join(self.notes) or 'none')
+    return '|||\n|---|---|\n' + '\n'.join(f'|{k}|{v}|' for k,v in rows.items())

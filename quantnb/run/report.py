@@ -34,6 +34,7 @@ def plot_bits(
     for s in ('top','right'): ax.spines[s].set_visible(False)
     return fig
 
+# %% ../../nbs/run/03_report.ipynb #c006
 def plot_rewards(
     h:History,
     ax=None,
@@ -51,6 +52,7 @@ def plot_rewards(
     ax.set(xlabel='episode (crosses miss a target)', ylabel='reward'); ax.xaxis.set_major_locator(MaxNLocator(integer=True)); ax.legend(fontsize=8)
     return fig
 
+# %% ../../nbs/run/03_report.ipynb #c007
 def plot_front(
     h:History,
     x:str='compress_ratio', # Metric across
@@ -75,6 +77,7 @@ def plot_front(
     ax.set(xlabel=x, ylabel=y); ax.legend(fontsize=8)
     return fig
 
+# %% ../../nbs/run/03_report.ipynb #c008
 def plot_strategies(
     h:History,
     ax=None,
@@ -91,7 +94,7 @@ def plot_strategies(
     return fig
 COLORS_AT = {b:i for i,b in enumerate(COLORS)}
 
-# %% ../../nbs/run/03_report.ipynb #c011
+# %% ../../nbs/run/03_report.ipynb #c014
 class Table:
     "Rows with the same keys; shows itself as Markdown and as aligned text."
     def __init__(self,
@@ -115,7 +118,7 @@ def final_table(
     "Float, chosen, uniform 8 and 4 side by side."
     return Table(best.get('table') or [], FINAL)
 
-# %% ../../nbs/run/03_report.ipynb #c015
+# %% ../../nbs/run/03_report.ipynb #c018
 def verdict(
     best:dict, # Content of best.json
 )->str: # One line for each target
@@ -129,7 +132,7 @@ def verdict(
     if t.latency is not None: line('latency', m.get('latency'), t.latency, 'at most')
     return '\n'.join(res) or 'no targets were set'
 
-# %% ../../nbs/run/03_report.ipynb #c019
+# %% ../../nbs/run/03_report.ipynb #c022
 _INTRO = """# Report of task `{id}`
 
 This notebook was made and run by `quantnb report`; every figure comes from the files beside it."""
@@ -146,7 +149,7 @@ _CELLS = [
  ('md', '## Environment and notes'), ('code', "print(json.dumps({**head['environment'], 'seed':head['seed']}, indent=1))\nprint('\\n'.join(head['notes']))"),
 ]
 
-# %% ../../nbs/run/03_report.ipynb #c020
+# %% ../../nbs/run/03_report.ipynb #c023
 def report_notebook(
     task_id:str, # For the title
 )->dict: # Notebook that has not run
@@ -164,7 +167,7 @@ table {{border-collapse: collapse; font-size: .85rem; display: block; overflow-x
 img {{max-width: 100%; background: #fff}} pre {{overflow-x: auto; padding: .5rem; background: #8882}} .jp-InputPrompt,.jp-OutputPrompt,.prompt,.anchor-link {{display: none}}
 details {{opacity: .7; font-size: .8rem}}</style></head><body>{body}</body></html>"""
 
-# %% ../../nbs/run/03_report.ipynb #c021
+# %% ../../nbs/run/03_report.ipynb #c024
 def report(
     root, # Folder of a task
 )->Path: # The page
