@@ -227,10 +227,11 @@ class Spec(Section):
 
 def _specs(v):
     "Any way of writing shapes as a list of `{shape, dtype}`."
-    number = lambda o: isinstance(o, (int,float)) and not isinstance(o, bool)
     if isinstance(v, dict) and 'shape' in v: v = [v]
     if not isinstance(v, list): return v
-    return [dict(shape=v)] if v and all(map(number, v)) else [dict(shape=o) if isinstance(o, list) else o for o in v]
+    if not v or any(isinstance(o, (dict,list,Spec)) for o in v): return [dict(shape=o) if isinstance(o, list) else o for o in v]
+    if not all(type(o) is int and o>0 for o in v): raise ValueError(f'a shape is of whole numbers from 1 on, not {_shown(v)}')
+    return [dict(shape=v)] # one shape
 
 Specs = Annotated[list[Spec], Field(min_length=1)]
 Inputs = Annotated[Annotated[Role, Tag('<role>')] | Annotated[Specs, Tag('<specs>')],
@@ -568,8 +569,9 @@ def _check(cls, doc, name, step, found, context):
         try: return cls.model_validate(doc.at((name,)), context=context)
         except ValidationError as e: errs = e.errors(include_url=False)
         mended = False
-        for e in errs:
+        for e in sorted(errs, key=lambda e: e['type']=='missing'): # a misspelt key is not missing too
             path = (name, *(k for k in e['loc'] if not (isinstance(k, str) and re.fullmatch(r'<\w+>|\[key\]', k))))
+            if e['type']=='missing' and doc.has(path): continue
             unknown = e['type'] in ('extra_forbidden','invalid_key')
             if not _within(path, found): found[path] = doc.problem(path, _unknown(path, step) if unknown else _text(e))
             mended = _mend(doc, path, e, step) or mended
@@ -607,12 +609,12 @@ def _step(doc, problems):
     elif not isinstance(names, list) or not names or not all(isinstance(o, str) for o in names): say(('pipeline',), f'a list with the name of one step is needed, not {_shown(names)}'); names = []
     there = [o for o in names if o in rest]
     if len(there)>1: say(('pipeline',), f'one search step is possible, not {len(there)}: {", ".join(there)}')
-    meant = _nearest(names[0], rest) if names and not there else None
+    meant = None if there else _nearest(names[0], rest) if names else rest[0] if len(rest)==1 else None
     if names and not there: say(('pipeline',), f'there is no section "{names[0]}"{did_you_mean(names[0], rest)}')
     for k in rest:
         if k in there or k==meant or isinstance(doc.data[k], dict) and 'pipe_step' in doc.data[k]: continue
         say((k,), f'unknown key{did_you_mean(k, [*known, *names])}')
-    return there[0] if there else meant or (rest[0] if len(rest)==1 else None)
+    return there[0] if there else meant
 
 # %% ../nbs/01_config.ipynb #c087
 def _resolve(
@@ -737,6 +739,9 @@ def to_yaml(self:Config)->str:
     return out.getvalue()
 
 # %% ../nbs/01_config.ipynb #c117
+@patch
+def __repr__(self:Config): return f'Config({Path(self.path).name}: {self.search.type}, {self.policy.max_episode} episodes, weights {self.w_bits}, activations {self.a_bits or "as the weights"})'
+
 @patch
 def _repr_markdown_(self:Config):
     t = self.targets

@@ -71,17 +71,18 @@ def add_paths(
 def _forget_other(name, folders):
     "Drops a loaded module `name` from `sys.modules` if `folders` have one of that name in another place."
     top = name.partition('.')[0]
-    loaded = getattr(sys.modules.get(top), '__file__', None) or next(iter(getattr(sys.modules.get(top), '__path__', [])), None)
+    module = sys.modules.get(top)
+    loaded = getattr(module, '__file__', None) or next((f'{p}/__init__.py' for p in getattr(module, '__path__', [])), None)
     for f in map(Path, folders):
         if not ((f/f'{top}.py').is_file() or (f/top).is_dir()): continue
-        if loaded and not Path(loaded).resolve().is_relative_to(f.resolve()):
+        if loaded and Path(loaded).resolve().parent not in (f.resolve(), (f/top).resolve()):
             for k in [k for k in sys.modules if k==top or k.startswith(f'{top}.')]: del sys.modules[k]
         return
 
 # %% ../nbs/02_script.ipynb #c022
 def _failed(what, e):
     "`InputError` for an exception `e` in the user's code."
-    at = [o for o in traceback.extract_tb(e.__traceback__) if 'importlib' not in o.filename and o.filename!=__file__]
+    at = [o for o in traceback.extract_tb(e.__traceback__) if 'importlib' not in o.filename and o.filename!=_failed.__code__.co_filename]
     where = f' at {at[-1].filename}, line {at[-1].lineno}' if at else ''
     if isinstance(e, SyntaxError) and e.filename: where = f' at {e.filename}, line {e.lineno}'
     return InputError(f'{what} raises {type(e).__name__}{where}: {e.args[0] if e.args else e}', 'correct the script, or install what it needs')
@@ -145,15 +146,15 @@ def _bind(fn, given):
     try: ps = list(inspect.signature(fn).parameters.values())
     except (TypeError,ValueError): return [given[k] for k in ('model','config') if k in given], {} # built in: no signature
     named = {_MEANS[p.name] for p in ps if p.name in _MEANS and p.kind not in (P.VAR_POSITIONAL,P.VAR_KEYWORD)}
-    rest = [given[k] for k in ('model','config') if k in given and k not in named] # what is left to hand over by position
+    rest = [k for k in ('model','config') if k in given and k not in named] # what is left to hand over by position
     args,kw,by_position = [],{},True
     for p in ps:
-        if p.kind==P.VAR_POSITIONAL: args += rest if by_position else []; rest = []; continue
-        if p.kind==P.VAR_KEYWORD: kw |= {k: v for k,v in given.items() if k not in named and (rest or k not in ('model','config'))}; continue
+        if p.kind==P.VAR_POSITIONAL: args += [given[k] for k in rest] if by_position else []; rest = []; continue
+        if p.kind==P.VAR_KEYWORD: kw |= {k: v for k,v in given.items() if k in rest or k not in (*named,'model','config')}; continue
         key = _MEANS.get(p.name)
         if key in given: v = given[key]
         elif p.default is not P.empty: by_position = False; continue
-        elif rest and key is None and p.kind!=P.KEYWORD_ONLY: v = rest.pop(0)
+        elif rest and key is None and p.kind!=P.KEYWORD_ONLY: v = given[rest.pop(0)]
         else: raise _unbound(fn, p, given)
         if by_position and p.kind!=P.KEYWORD_ONLY: args.append(v)
         elif p.kind==P.POSITIONAL_ONLY: raise _unbound(fn, p, given)

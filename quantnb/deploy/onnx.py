@@ -8,8 +8,8 @@ __all__ = ['OPSET', 'IR_VERSION', 'WRITERS', 'Unsupported', 'OnnxGraph', 'writer
 # %% ../../nbs/deploy/00_onnx.ipynb #c003
 import collections, math
 import numpy as np
+import mindspore as ms # before onnx: it chooses the protobuf implementation, and onnx works with either
 import onnx
-import mindspore as ms
 from dataclasses import dataclass, field
 from fractions import Fraction
 from onnx import TensorProto as TP, helper as oh, numpy_helper as onp
@@ -33,7 +33,7 @@ class OnnxGraph:
     inputs:list=field(default_factory=list) # `ValueInfoProto`s
     outputs:list=field(default_factory=list)
     shapes:dict=field(default_factory=dict) # Tensor name to shape, at the batch size that was read
-    views:dict=field(default_factory=dict) # Name of a constant to (constant it is a view of, the view's node)
+    views:dict=field(default_factory=dict) # Name of a constant to (constant it is a view of, the view's node, its other inputs)
     layers:dict=field(default_factory=dict) # Layer path to names of its nodes
     biases:dict=field(default_factory=dict) # Name of a layer's node to the constant that is added behind it
     batch:int=1 # Rows of the first input when it was read
@@ -68,7 +68,7 @@ def bytes(self:OnnxGraph): return self.model().SerializeToString()
 def source(self:OnnxGraph, name):
     "The constant that `name` is a view of, and the views on the way."
     chain = []
-    while name in self.views: name,n = self.views[name]; chain.insert(0, n)
+    while name in self.views: name,n,more = self.views[name]; chain.insert(0, (n,more))
     return name,chain
 
 @patch
@@ -77,7 +77,7 @@ def replay(self:OnnxGraph,
     a:np.ndarray, # What to put in the place of its source
 )->np.ndarray:
     "Send an array through the views of a constant."
-    for n in self.source(name)[1]: a = _evaluate(n, a, self.init)
+    for n,more in self.source(name)[1]: a = _evaluate(n, a, more)
     return a
 
 # %% ../../nbs/deploy/00_onnx.ipynb #c008
@@ -95,11 +95,9 @@ class BatchBound(Exception): "A number in the graph depends on the batch size in
 _TYPES = dict(FLOAT=TP.FLOAT, FLOAT16=TP.FLOAT, DOUBLE=TP.FLOAT, BFLOAT16=TP.FLOAT, INT64=TP.INT64, INT32=TP.INT32, INT16=TP.INT16, INT8=TP.INT8, UINT8=TP.UINT8, BOOL=TP.BOOL)
 _NP = {TP.FLOAT:np.float32, TP.INT64:np.int64, TP.INT32:np.int32, TP.INT16:np.int16, TP.INT8:np.int8, TP.UINT8:np.uint8, TP.BOOL:np.bool_}
 
-def _evaluate(n, a, init):
-    "Compute one node; `a` takes the place of its first input."
-    feed = {n.input[0]:a, **{i:init[i] for i in n.input[1:]}}
-    r = ReferenceEvaluator(n).run(None, feed)
-    return r[int(n.doc_string or 0)]
+def _evaluate(n, a, more):
+    "One output (its number is the doc string) of a node that gets `a` as its first input."
+    return np.asarray(ReferenceEvaluator(n).run(None, {n.input[0]:a, **more})[int(n.doc_string or 0)])
 
 def _array(v):
     "A constant as ONNX takes it: every float is float32."
@@ -111,15 +109,15 @@ class _Writer:
     "Writes one Graph, node by node."
     def __init__(self, g, params, g2=None):
         self.g,self.params,self.g2,self.o = g,params,g2,OnnxGraph(batch=g.batch, dynamic=g2 is not None)
-        self.names,self.taken,self.n,self.n2 = {},collections.Counter(),None,None
+        self.names,self.taken,self.named,self.n,self.n2 = {},collections.Counter(),collections.Counter(),None,None
         self.path = {i:l.path for l in g.layers for i in l.nodes}
         for k,i in enumerate(g.inputs):
             v = g.values[i]; nm = self.unique(i.removeprefix('in:')); self.names[i] = nm
             d = self.dims(i, g2.inputs[k] if g2 else None)
             self.o.inputs.append(oh.make_tensor_value_info(nm, _TYPES[v.dtype], [_named(e) for e in d])); self.o.shapes[nm] = v.shape
-    def unique(self, name):
-        self.taken[name] += 1
-        return name if self.taken[name]==1 else self.unique(f'{name}#{self.taken[name]-1}')
+    def unique(self, name, taken=None):
+        taken = self.taken if taken is None else taken; taken[name] += 1
+        return name if taken[name]==1 else self.unique(f'{name}#{taken[name]}', taken)
     def add(self, a, name='c'):
         "A constant."
         nm = self.unique(name); self.o.init[nm] = a; self.o.shapes[nm] = a.shape
@@ -131,7 +129,7 @@ class _Writer:
         path = self.path.get(self.n.id) if self.n is not None and op in ('Conv','MatMul','Gemm') else None
         base = f'n{self.n.id}' if self.n is not None else 'n'
         names = [self.unique(f'{base}:{op}' if k==0 else f'{base}:{op}:{k}') for k in range(outs)]
-        n = oh.make_node(op, ins, names, name=self.unique(path or f'{base}:{op}'), **attrs)
+        n = oh.make_node(op, ins, names, name=self.unique(path or f'{base}:{op}', self.named), **attrs)
         if ins and all(i in self.o.init or not i for i in ins): self.fold(n)
         else:
             self.o.nodes.append(n)
@@ -139,10 +137,11 @@ class _Writer:
         return names[0] if outs==1 else tuple(names)
     def fold(self, n):
         "Compute a node of constants; where it only moves numbers, remember it as a view."
+        more = {i:self.o.init[i] for i in n.input[1:] if i}
         for k,o in enumerate(n.output):
             m = onnx.NodeProto(); m.CopyFrom(n); m.doc_string = str(k)
-            self.o.init[o] = np.asarray(_evaluate(m, self.o.init[n.input[0]], self.o.init)); self.o.shapes[o] = self.o.init[o].shape
-            if n.op_type in ('Transpose','Reshape','Squeeze','Unsqueeze','Split','Slice','Identity'): self.o.views[o] = (n.input[0], m)
+            self.o.init[o] = _evaluate(m, self.o.init[n.input[0]], more); self.o.shapes[o] = self.o.init[o].shape
+            if n.op_type in ('Transpose','Reshape','Squeeze','Unsqueeze','Split','Slice','Identity'): self.o.views[o] = n.input[0],m,more
 
 # %% ../../nbs/deploy/00_onnx.ipynb #c012
 @patch
@@ -200,11 +199,13 @@ def type(self:_Writer, nm):
 def shape(self:_Writer, i=0): return self.g.values[self.n.ins[i]].shape
 
 # %% ../../nbs/deploy/00_onnx.ipynb #c014
-def _named(d): return d if not isinstance(d, Fraction) else 'N' if d==1 else f'{d}N'
+Rows = collections.namedtuple('Rows', 'k') # a dimension that is `k` times the batch
+
+def _named(d): return d if not isinstance(d, Rows) else 'N' if d.k==1 else f'{d.k}N'
 
 @patch
 def dims(self:_Writer, nm, nm2=None):
-    "Shape of a value: an int, or a Fraction of the batch where the dimension follows it."
+    "Shape of a value: an int, or `Rows` where the dimension follows the batch."
     s = self.g.values[nm].shape or ()
     if self.g2 is None or nm2 is None: return list(s)
     t = self.g2.values[nm2].shape or ()
@@ -213,7 +214,7 @@ def dims(self:_Writer, nm, nm2=None):
     for a,b in zip(s, t):
         f = Fraction(a, self.g.batch)
         if a!=b and f!=Fraction(b, self.g2.batch): raise BatchBound('a dimension depends on the batch size, but is no multiple of it')
-        res.append(a if a==b else f)
+        res.append(a if a==b else Rows(f))
     return res
 
 @patch
@@ -227,15 +228,15 @@ def in_dims(self:_Writer, i=0):
 @patch
 def vector(self:_Writer, dims):
     "A shape as a tensor; computed from the first input where it follows the batch."
-    if not any(isinstance(d, Fraction) for d in dims): return self.add(np.array(dims, np.int64), 'shape')
+    if not any(isinstance(d, Rows) for d in dims): return self.add(np.array(dims, np.int64), 'shape')
     n = self('Shape', self.names[self.g.inputs[0]], start=0, end=1)
-    part = lambda d: np.array([d], np.int64) if not isinstance(d, Fraction) else n if d==1 else self('Div', self('Mul', n, np.array([d.numerator], np.int64)), np.array([d.denominator], np.int64))
+    part = lambda d: np.array([d], np.int64) if not isinstance(d, Rows) else n if d.k==1 else self('Div', self('Mul', n, np.array([d.k.numerator], np.int64)), np.array([d.k.denominator], np.int64))
     return self('Concat', *[part(d) for d in dims], axis=0)
 
 @patch
 def reshape(self:_Writer, x, dims, src=()):
     "Reshape to `dims`; a dimension that follows the batch is -1, or 0 where it stays in its place."
-    free = [k for k,d in enumerate(dims) if isinstance(d, Fraction)]
+    free = [k for k,d in enumerate(dims) if isinstance(d, Rows)]
     kept = [k for k in free if list(src[:k+1])==list(dims[:k+1])] if len(free)>1 else []
     if len(free)-len(kept)>1: return self('Reshape', x, self.vector(dims))
     if len(free)==len(kept): kept = kept[:-1]
@@ -433,13 +434,13 @@ def _(w, n):
 def _(w, n):
     ax = int(w.const(1 if n.op=='Split' else 2))
     size = [w.out_dims(k)[ax] for k in range(len(n.outs))]
-    if any(isinstance(s, Fraction) for s in size): raise BatchBound(f'{n.op} in {n.scope} splits the batch')
+    if any(isinstance(s, Rows) for s in size): raise BatchBound(f'{n.op} in {n.scope} splits the batch')
     return w('Split', w[0], np.array(size, np.int64), outs=len(n.outs), axis=ax)
 
 @writer('Tile')
 def _(w, n):
     src,dst = w.in_dims(),w.out_dims()
-    if any(isinstance(d, Fraction) and d!=(src[k-len(dst)+len(src)] if k>=len(dst)-len(src) else None) for k,d in enumerate(dst)): return w('Expand', w[0], w.vector(dst))
+    if any(isinstance(d, Rows) and d!=(src[k-len(dst)+len(src)] if k>=len(dst)-len(src) else None) for k,d in enumerate(dst)): return w('Expand', w[0], w.vector(dst))
     return w('Tile', w[0], np.array(w.const(1), np.int64))
 
 @writer('BroadcastTo','ExpandAs')
@@ -472,7 +473,7 @@ def _(w, n):
         elif na>>k&1: ix.append(None)
         else:
             lo,hi = None if bm>>k&1 else b,None if em>>k&1 else e
-            if hi is not None and isinstance(s[ax], Fraction) and e>=w.shape()[ax]: hi = None
+            if hi is not None and isinstance(s[ax], Rows) and e>=w.shape()[ax]: hi = None
             if (lo is not None and b!=b2) or (hi is not None and e!=e2): raise BatchBound(f'StridedSlice in {n.scope} cuts at the batch size')
             ix.append(b if sh>>k&1 else slice(lo or None, hi if hi is None or hi<w.shape()[ax] else None, None if st==1 else st)); ax += 1
     return _index(w, w[0], ix, w.shape())
@@ -483,7 +484,7 @@ def _(w, n):
     ix = []
     for k,(b,d) in enumerate(zip(w.const(1), w.out_dims())):
         whole = w.shape()[k]==w.g.values[n.outs[0]].shape[k]
-        if isinstance(d, Fraction) and not whole: raise BatchBound(f'Slice in {n.scope} cuts the batch')
+        if isinstance(d, Rows) and not whole: raise BatchBound(f'Slice in {n.scope} cuts the batch')
         ix.append(slice(None) if whole else slice(b, b+d))
     return _index(w, w[0], ix, w.shape())
 
@@ -570,7 +571,7 @@ def _(w, n):
     x,s = w[0],w.shape()
     for k,a in zip(w.const(1), w.const(2)):
         k %= s[a]; a %= len(s); at = lambda b,e: [slice(None)]*a+[slice(b, e)]
-        if isinstance(w.in_dims()[a], Fraction): raise BatchBound(f'Roll in {n.scope} rolls the batch')
+        if isinstance(w.in_dims()[a], Rows): raise BatchBound(f'Roll in {n.scope} rolls the batch')
         if k: x = w('Concat', _index(w, x, at(s[a]-k, None), s), _index(w, x, at(None, s[a]-k), s), axis=a)
     return x
 
@@ -717,8 +718,7 @@ def _drop_dead(o):
         keep = [n for n in o.nodes if any(t in used for t in n.output)]
         if len(keep)==len(o.nodes): break
         o.nodes = keep
-    alive = {n.name for n in o.nodes}; src = {o.source(i)[0] for i in used if i in o.init}
-    o.init = {k:v for k,v in o.init.items() if k in used or k in src and any(o.source(i)[0]==k and i in o.views for i in used)}
+    alive = {n.name for n in o.nodes}; o.init = {k:v for k,v in o.init.items() if k in used}
     o.layers = {p:[n for n in ns if n in alive] for p,ns in o.layers.items()}
 
 # %% ../../nbs/deploy/00_onnx.ipynb #c038

@@ -67,6 +67,12 @@ def close(self:TaskDir):
     if self._lock: self._lock.release(); self._lock = None
 
 @patch
+def abandon(self:TaskDir):
+    "Close; take the folders away again if nothing was recorded."
+    mine = self._lock is not None; self.close()
+    if mine and not self.history_file.exists(): shutil.rmtree(self.root, ignore_errors=True)
+
+@patch
 def append(self:TaskDir, d:dict):
     "One more line, on disk when this returns."
     with self.history_file.open('a') as f:

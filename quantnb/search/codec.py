@@ -83,9 +83,9 @@ def strategies(self:QuantRLCodec): # Iterator over all of them
     for acts in itertools.product(*[[(k+.5)/len(s.bits) for k in range(len(s.bits))] for s in self.steps]): yield self.decode(acts)
 
 # %% ../../nbs/search/00_codec.ipynb #c017
-def flat_loss(codec:QuantRLCodec)->dict: # Layer path to {width: loss}
+def flat_loss(codec:QuantRLCodec)->dict: # (layer path, width of the weights) to loss
     "Loss table for when nothing is known of the weights: $4^{-w}$, the same for every layer."
-    return {l.path: {w: 4.**-w for w in codec.w_bits} for l in codec.layers}
+    return {(l.path,w): 4.**-w for l in codec.layers for w in codec.w_bits}
 
 # %% ../../nbs/search/00_codec.ipynb #c019
 class _Levels:
@@ -95,7 +95,7 @@ class _Levels:
         self.codec,self.base,self.steps = codec,strategy,[s for s in codec.steps if 'w' in s.what]
         self.at = [s.bits.index(strategy[s.path].w) for s in self.steps]
         self.bytes = [[cm.layer_size(s.path, self.bits(s, k)) for k in range(len(s.bits))] for s in self.steps]
-        self.loss = [[gain[s.path][w] for w in s.bits] for s in self.steps]
+        self.loss = [[gain[s.path,w] for w in s.bits] for s in self.steps]
         self.size = cm.size(strategy)
     def bits(self, s, k): return Bits(s.bits[k], s.bits[k] if s.what=='wa' else self.base[s.path].a)
     def move(self, i, k): self.size += self.bytes[i][k]-self.bytes[i][self.at[i]]; self.at[i] = k
@@ -137,7 +137,7 @@ def wall(
     codec:QuantRLCodec,
     costmodel, # `CostModel` of the same network
     threshold:float, # Compression ratio in percent that must hold; 0 or None: any will do
-    gain=None, # Layer path to {weight width: loss}; `flat_loss` if None
+    gain=None, # (layer path, width of the weights) to loss; `flat_loss` if None
     mode:str='spend', # 'spend', or 'haq' for the sweep alone
 )->Strategy: # As executed
     "Nearest strategy that holds `threshold`, with the budget spent. `InputError` names the maximum if none does."
@@ -158,8 +158,8 @@ def wall(
 def reachable(
     codec:QuantRLCodec,
     project=None, # Function from proposed to executed strategy
-    limit:int=4096, # Do not count beyond this many proposals
-)->int: # An upper bound if the space is larger than `limit`
-    "Number of different strategies that can be executed."
-    if project is None or codec.space>limit: return codec.space
-    return len({project(s) for s in codec.strategies()})
+    limit:int=1024, # Largest space that is listed
+)->set: # None if the space is larger than `limit`
+    "All strategies that can be executed."
+    if codec.space>limit: return None
+    return {project(s) if project else s for s in codec.strategies()}
