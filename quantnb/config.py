@@ -741,6 +741,8 @@ def to_yaml(self:Config)->str:
 # %% ../nbs/01_config.ipynb #c117
 @patch
 def __repr__(self:Config): return f'Config({Path(self.path).name}: {self.search.type}, {self.policy.max_episode} episodes, weights {self.w_bits}, activations {self.a_bits or "as the weights"})'
+@patch
+def __str__(self:Config): return repr(self)
 
 @patch
 def _repr_markdown_(self:Config):

@@ -12,7 +12,7 @@ from fastcore.basics import patch
 from functools import cached_property
 from pathlib import Path
 from .types import *
-from .config import *
+from .config import load, Config
 from .script import *
 
 # %% ../nbs/03_task.ipynb #c005

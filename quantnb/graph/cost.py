@@ -15,7 +15,7 @@ def example_layers()->list: # Seven `Layer`s in execution order; the stem is lef
     def conv(path, o, i, k, hw, s=1, g=1, **kw):
         return Layer(path, 'conv2d', 'Conv2D', f'{path}.weight', (o,i//g,k,k), (1,i,hw*s,hw*s), (1,o,hw,hw), bias=o,
                      kernel=(k,k), stride=(s,s), groups=g, macs=o*i//g*k*k*hw*hw, **kw)
-    fc = Layer('fc', 'dense', 'MatMul', 'fc.weight', (10,64), (1,64), (1,10), bias=10, macs=640, pred=('ReduceMean',))
+    fc = Layer('fc', 'dense', 'MatMul', 'fc.weight', (10,64), (1,64), (1,10), bias=10, macs=640, pred=('ReduceMean',), succ=('output',))
     return [conv('stem', 16, 1, 3, 28, reason='excluded by the configuration', succ=('ReLU',)),
         conv('block.conv1', 32, 16, 3, 14, s=2, pred=('ReLU',), succ=('ReLU',)),
         conv('block.conv2', 32, 32, 3, 14, pred=('ReLU',), succ=('Add',)),

@@ -1,0 +1,195 @@
+"The command line as a newcomer meets it: bad input is told before any work, with exit code 2; trouble on the way is survived."
+import json, os, signal, subprocess, sys, textwrap, time
+from pathlib import Path
+import pytest
+from quantnb.run.cli import main
+
+fashion = Path(__file__).parent.parent/'examples'/'fashion'
+
+SCRIPT = '''
+import numpy as np, mindspore as ms
+from mindspore import nn
+class Net(nn.Cell):
+    def __init__(self):
+        super().__init__()
+        self.conv,self.bn,self.fc = nn.Conv2d(1, 8, 3),nn.BatchNorm2d(8),nn.Dense(8, 4)
+    def construct(self, x): return self.fc(ms.ops.relu(self.bn(self.conv(x))).mean((2,3)))
+class Plain(nn.Cell):
+    def construct(self, x): return ms.ops.relu(x)
+rng = np.random.default_rng(0)
+X = rng.normal(size=(64,1,8,8)).astype(np.float32); calls = 0
+def get_model(config): ms.set_seed(3); return Net()
+def no_model(config): return 3
+def plain(config): return Plain()
+def get_inputs(): return ms.Tensor(X[:1])
+def wrong_inputs(): return ms.Tensor(np.zeros((1,3,8,8), np.float32))
+def calibrate(model): model(ms.Tensor(X)).asnumpy()
+def evaluate(model, config):
+    y = model(ms.Tensor(X)).asnumpy()
+    return float((y.argmax(1)==LABELS).mean()*100)
+def moody(model, config):
+    "Fails in every way."
+    global calls
+    calls += 1
+    if calls==3: raise RuntimeError('out of luck')
+    if calls==4: return float('nan')
+    if calls==5:
+        import time; time.sleep(30)
+    return evaluate(model, config)
+def slow(model, config):
+    import time; time.sleep(.3)
+    return evaluate(model, config)
+def as_dict(model, config): return {'top1':evaluate(model, config)}
+LABELS = get_model(None).set_train(False)(ms.Tensor(X)).asnumpy().argmax(1)
+'''
+
+YML = '''
+general:
+  task: {local_base_path: TASKS, task_id: demo}
+  worker: {timeout: 5}
+register:
+  pkg_path: ["."]
+  modules:
+    - module: script
+      script_network: get_model
+      script_network_input: get_inputs
+      ori_correct_func: calibrate
+      ori_eval_func: evaluate
+pipeline: [nas]
+nas:
+  model: {model_desc: {type: ScriptModelGen, common: {network: {type: get_model}, multiple_inputs: {type: get_inputs}}}}
+  search_algorithm:
+    type: MsQuantRL
+    policy: {max_episode: 8, num_warmup: 3}
+    objective_keys: [accuracy, compress_ratio]
+    compress_threshold: 40
+  search_space:
+    hyperparameters: [{key: network.bit_candidates, type: CATEGORY, range: [2, 4, 8]}, {key: network.act_bit_candidates, type: CATEGORY, range: [8]}]
+  trainer: {seed: 1, custom_eval: {type: evaluate}}
+'''
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    "A yml and its script in a folder of their own."
+    (tmp_path/'script.py').write_text(SCRIPT)
+    monkeypatch.chdir(tmp_path)
+    def write(*changes):
+        s = YML.replace('TASKS', str(tmp_path/'tasks'))
+        for a,b in changes:
+            assert a in s, a
+            s = s.replace(a, b)
+        (tmp_path/'quant.yml').write_text(s)
+        return tmp_path/'quant.yml'
+    yield write
+    sys.modules.pop('script', None)
+
+def run(yml, *args, capsys):
+    code = main(['run', str(yml), '-d', 'CPU', *args]); io = capsys.readouterr()
+    return code,io.out,io.err
+
+BAD = dict(
+    bad_yaml=([('pipeline: [nas]', 'pipeline: [nas')], ['line', 'YAML']),
+    unknown_key=([('trainer: {seed: 1', 'trainer: {sed: 1')], ['line', 'trainer.sed', 'did you mean "seed"']),
+    wrong_type=([('max_episode: 8', 'max_episode: many')], ['line', 'policy.max_episode', 'whole number']),
+    several=([('trainer: {seed: 1', 'trainer: {sed: 1'), ('max_episode: 8', 'max_episode: many'), ('compress_threshold: 40','compress_treshold: 40')], ['3 problems', 'sed', 'many', 'compress_threshold']),
+    function_not_found=([('ori_correct_func: calibrate', 'ori_correct_func: calibrat')], ['calibrat', 'did you mean "calibrate"']),
+    no_cell=([('get_model', 'no_model')], ['returned int, not a Cell']),
+    input_does_not_fit=([('get_inputs', 'wrong_inputs')], ['could not be exported', '(1, 3, 8, 8)']),
+    unsorted=([('[2, 4, 8]', '[4, 2, 8]')], ['ascending']),
+    no_candidates=([('[2, 4, 8]', '[]')], ['at least one width']),
+    zero=([('[2, 4, 8]', '[0, 8]')], ['0 is no width']),
+    thirty_three=([('[2, 4, 8]', '[8, 33]')], ['33 is no width']),
+    half=([('[2, 4, 8]', '[7.5, 8]')], ['7.5 is no width']),
+    out_of_reach=([('compress_threshold: 40', 'compress_threshold: 97')], ['out of reach', 'removes']),
+    no_accuracy=([('[accuracy, compress_ratio]', '[compress_ratio]')], ['accuracy must be one of them']),
+    warmup=([('num_warmup: 3', 'num_warmup: 8')], ['warm-up']),
+    latency=([('[accuracy, compress_ratio]', '[accuracy, compress_ratio, latency]')], ['nothing can measure latency']),
+    nothing_to_quantize=([('get_model', 'plain')], ['no layer that can be quantized']),
+    excluded=([('search_space:\n', 'search_space:\n    exclude: ["."]\n')], ['no layer that can be quantized', 'excluded']),
+    no_metric=([('ori_eval_func: evaluate', 'ori_eval_func: as_dict'), ('custom_eval: {type: evaluate}', 'custom_eval: {type: as_dict, metric_name: CIDEr}')], ["it returned ['top1']"]),
+)
+
+@pytest.mark.parametrize('name', BAD)
+def test_bad_input(name, folder, tmp_path, capsys):
+    changes,words = BAD[name]
+    code,out,err = run(folder(*changes), capsys=capsys)
+    assert code==2, err
+    for w in words: assert w in err
+    assert not (tmp_path/'tasks'/'demo').exists(), 'something was written'
+
+def test_missing_file(tmp_path, capsys):
+    code,_,err = run(tmp_path/'quant.yml', capsys=capsys)
+    assert code==2 and 'no such file' in err
+
+def test_no_npu(folder, capsys):
+    code = main(['run', str(folder()), '-d', 'NPU']); err = capsys.readouterr().err
+    assert code==2 and 'no Ascend device' in err and '-d CPU' in err
+
+def test_unwritable(folder, tmp_path, capsys):
+    (tmp_path/'file').write_text('')
+    code,_,err = run(folder((str(tmp_path/'tasks'), str(tmp_path/'file'))), capsys=capsys)
+    assert code==2 and 'cannot be written' in err
+
+def test_resume_needs_a_task(folder, capsys):
+    code,_,err = run(folder(), '-r', '-t', 'other', capsys=capsys)
+    assert code==2 and 'to resume' in err
+
+def test_run_twice_progress_and_report(folder, tmp_path, capsys):
+    yml = folder()
+    code,out,err = run(yml, capsys=capsys)
+    assert code==0, err
+    task = tmp_path/'tasks'/'demo'; best = json.loads((task/'output'/'best.json').read_text())
+    for row in ('float','chosen','uniform 8','uniform 4'): assert row in out
+    assert str(task/'output'/'best'/'model.onnx') in out and (task/'output'/'report.html').exists() and (task/'output'/'report.ipynb').exists()
+    assert best['feasible'] and best['episodes']==8 and best['stop_reason']=='max_episode'
+    assert best['files']['onnx']['integer_macs']==1 and best['parity']['agreement']>=.995
+    assert (task/'output'/'quant.yml').exists() and (task/'output'/'nas'/'output.csv').exists()
+    code,_,err = run(yml, capsys=capsys)
+    assert code==2 and '-r -t demo' in err
+    assert main(['progress', str(task)])==0 and json.loads(capsys.readouterr().out)['episodes']==8
+    assert main(['report', str(task)])==0
+
+def test_targets_missed(folder, tmp_path, capsys):
+    code,out,err = run(folder(('compress_threshold: 40', 'compress_threshold: 40\n    acc_threshold: 101')), capsys=capsys)
+    best = json.loads((tmp_path/'tasks'/'demo'/'output'/'best.json').read_text())
+    assert code==3 and not best['feasible'] and best['missed']['accuracy']>0 and 'missed  accuracy' in out
+
+def test_failing_trials_do_not_end_the_search(folder, tmp_path, capsys):
+    yml = folder(('evaluate', 'moody'), ('timeout: 5', 'timeout: 2'))
+    code,out,err = run(yml, capsys=capsys)
+    rows = [json.loads(l) for l in (tmp_path/'tasks'/'demo'/'output'/'history.jsonl').read_text().split('\n')[1:] if 'episode' in l]
+    why = [r['reason'] for r in rows if r['status']=='failed']
+    assert len(rows)==8 and len(why)==3
+    assert 'out of luck' in why[0] and 'nan' in why[1] and 'worker.timeout' in why[2]
+    assert code==0
+
+def strip(r): return {k:v for k,v in r.items() if k not in ('seconds',)}
+
+def history(task): return [json.loads(l) for l in (task/'output'/'history.jsonl').read_text().strip().split('\n')]
+
+def test_the_same_yml_gives_the_same_history_and_so_does_a_resumed_one(folder, tmp_path, capsys):
+    yml = folder()
+    for t in ('one','two'): assert run(yml, '-t', t, capsys=capsys)[0]==0
+    one,two = (history(tmp_path/'tasks'/t) for t in ('one','two'))
+    assert [strip(r) for r in one[1:]]==[strip(r) for r in two[1:]]
+    # a crash in the middle of a line of the fifth episode
+    f = tmp_path/'tasks'/'two'/'output'/'history.jsonl'; lines = f.read_text().split('\n')
+    f.write_text('\n'.join(lines[:5])+'\n'+lines[5][:40])
+    assert run(yml, '-r', '-t', 'two', capsys=capsys)[0]==0
+    assert [strip(r) for r in history(tmp_path/'tasks'/'two')[1:]]==[strip(r) for r in one[1:]]
+
+def test_ctrl_c_ends_cleanly_and_can_be_resumed(folder, tmp_path):
+    yml = folder(('evaluate', 'slow'), ('max_episode: 8', 'max_episode: 300'))
+    task = tmp_path/'tasks'/'demo'
+    p = subprocess.Popen([sys.executable, '-m', 'quantnb.run.cli', 'run', str(yml), '-d', 'CPU'], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path)
+    for _ in range(600):
+        if (task/'output'/'history.jsonl').exists() and len((task/'output'/'history.jsonl').read_text().split('\n'))>5: break
+        time.sleep(.1)
+    p.send_signal(signal.SIGINT); out,_ = p.communicate(timeout=120)
+    assert p.returncode==130, out
+    best = json.loads((task/'output'/'best.json').read_text())
+    assert best['stop_reason']=='interrupted' and (task/'output'/'best'/'model.onnx').exists() and '-r -t demo' in out
+    n = best['episodes']
+    r = subprocess.run([sys.executable, '-m', 'quantnb.run.cli', 'run', str(yml), '-d', 'CPU', '-r', '-t', 'demo', '--set', f'max_episode={n+3}'], capture_output=True, text=True, cwd=tmp_path, timeout=300)
+    assert r.returncode==0, r.stderr
+    assert json.loads((task/'output'/'best.json').read_text())['episodes']==n+3
