@@ -97,9 +97,12 @@ class QdqBuilder:
         self.users = collections.defaultdict(list)
         for n in self.ops+self.ends:
             for i in n.ins: self.users[i].append(n)
-        self.path = {n:p for p,ns in o.layers.items() if p in quantizer.layers for n in ns}
+        self.path = {n:p for p,ns in o.layers.items() if p in quantizer.layers for n in ns} # node of a layer to its path
+        own = {quantizer.layers[p].param:p for p in o.layers if p in quantizer.layers}
+        self.weight = {i:own[o.source(i)[0]] for i in o.init if o.source(i)[0] in own} # constant that is a view of a layer's weight, to the path
+        self.side = {n.name:int(n.ins[1] in self.weight) for n in self.ops if n.name in self.path} # which operand the weight is
         self.added = {b:n for n,b in o.biases.items() if n in self.path and b not in o.node(n).input}
-        self.feeds = {n.ins[0]:self.path[n.name] for n in self.ops if n.name in self.path and len(o.layers[self.path[n.name]])==1}
+        self.feeds = {n.ins[1-self.side[n.name]]:self.path[n.name] for n in self.ops if n.name in self.path and len(o.layers[self.path[n.name]])==1}
         self.tail = {n.outs[0]:self._tail(n.outs[0]) for n in self.ops}
         self.clip = {n.name:self._limits(n) for n in self.ops if n.op in CLIP}
         self.inits,self.ids,self.chan,self.known = {},{},{},{}
@@ -139,20 +142,11 @@ def _base(want):
     "The grid that a tensor is stored on: the one of reader '' if there is one, else the finest of those its readers want."
     return want.get('') or max(want.values(), key=lambda g: (g.bits, g.range[1]-g.range[0]))
 
-def nested(
-    g:ActGrid, # 8-bit grid of the range that must fit
-    low:ActGrid, # Grid of fewer bits
-)->ActGrid: # `g` if none fits
-    "An 8-bit grid from which `low` can be reached without rounding twice: its scale is an odd part of `low`'s."
-    lo,hi = g.range; k = int(255*low.scale/(hi-lo)); k -= k%2==0
-    if k<3: return g
-    s = np.float32(low.scale/k)
-    return ActGrid(s, int(np.clip(np.rint(-lo/s), 0, 255)), 8)
-
 # %% ../../nbs/deploy/01_qdq.ipynb #c014
 @dataclass
 class _Plan:
     bits:dict # Node name of a layer to `Bits`
+    widths:dict # Layer path to the width of its weight
     quant:set # Layers that run on integers
     want:dict # Tensor to {reader: grid}
     whole:set # Nodes that run on integers, layers or not
@@ -162,17 +156,16 @@ class _Plan:
 def plan(self:QdqBuilder, strategy):
     bits = {n:strategy[p] for n,p in self.path.items() if p in strategy}
     grid = {n:self.q.act(self.path[n], b.a) if b.a<=8 else None for n,b in bits.items()}
-    quant = {n for n,b in bits.items() if b.w<=8 and grid[n] is not None and self.channels(n) is not None}
-    ints,init = set(),self.o.init
+    ints,quant = set(),set()
     for n in self.ops:
+        if n.name in bits and bits[n.name].w<=8 and grid[n.name] is not None and self.side[n.name]==1 and self.channels(n.ins[1]) is not None: quant.add(n.name)
         if n.op=='Conv' and n.name in quant or (n.op in CARRY|POOL|CLIP|{'Concat'} or n.op=='Add' and len(self.activations(n))==2) and any(i in ints for i in n.ins): ints.update(n.outs)
-    p = _Plan(bits, quant, collections.defaultdict(dict), set(quant), set())
+    p = _Plan(bits, {k:b.w for k,b in strategy.items()}, quant, collections.defaultdict(dict), set(quant), set())
     for n in reversed(self.ops):
-        if n.name in grid and grid[n.name] is not None: p.want[n.ins[0]][n.name] = grid[n.name]
+        if n.name in grid and grid[n.name] is not None: p.want[n.ins[1-self.side[n.name]]][n.name] = grid[n.name]
         if n.name in quant:
             if n.op=='Conv': self._close(p, n, True)
         elif any(i in ints for i in n.ins) and n.name not in bits: self._carry(p, n)
-    self._nest(p, ints)
     return p
 
 # %% ../../nbs/deploy/01_qdq.ipynb #c015
@@ -201,34 +194,16 @@ def _carry(self:QdqBuilder, p, n):
     p.whole.add(n.name)
 
 # %% ../../nbs/deploy/01_qdq.ipynb #c017
-NEST = 1
 @patch
-def _nest(self:QdqBuilder, p, ints):
-    for t,w in p.want.items():
-        if t not in ints: continue
-        low = [g for r,g in w.items() if g.bits<8]; free = [r for r,g in w.items() if r not in p.bits and g.bits==8]
-        eight = [g for r,g in w.items() if r in p.bits and g.bits==8]
-        if not low or not NEST: continue
-        low = min(low, key=lambda g: g.bits)
-        if free and not eight:
-            for r in free: w[r] = nested(self.grid8(t), low)
-        elif eight and NEST>1: w[''] = nested(eight[0], low)
-
-# %% ../../nbs/deploy/01_qdq.ipynb #c019
-@patch
-def channels(self:QdqBuilder, node):
-    "(axis of the channels in what a node reads, their numbers), or None if they are mixed."
-    n = self.o.node(node).input[1] if node not in self.chan else None
-    if n is None: return self.chan[node]
-    self.chan[node] = None
-    l = self.q.layers[self.path[node]]
-    if n not in self.o.init or self.o.source(n)[0]!=l.param: return None
-    sh = [1]*len(l.weight_shape); sh[l.channel_axis] = -1
-    v = self.o.replay(n, np.broadcast_to(np.arange(l.c_out).reshape(sh), l.weight_shape).copy())
+def channels(self:QdqBuilder, w):
+    "(axis of the channels in a view of a weight, their numbers), or None if they are mixed."
+    if w in self.chan: return self.chan[w]
+    l = self.q.layers[self.weight[w]]; sh = [1]*len(l.weight_shape); sh[l.channel_axis] = -1; self.chan[w] = None
+    v = self.o.replay(w, np.broadcast_to(np.arange(l.c_out).reshape(sh), l.weight_shape).copy())
     for a in range(v.ndim):
         line = np.moveaxis(v, a, 0).reshape(v.shape[a], -1)
-        if (line==line[:,:1]).all(): self.chan[node] = a,line[:,0]
-    return self.chan[node]
+        if (line==line[:,:1]).all(): self.chan[w] = a,line[:,0]
+    return self.chan[w]
 
 @patch
 def constant(self:QdqBuilder, name, make):
@@ -239,9 +214,11 @@ def constant(self:QdqBuilder, name, make):
         self.inits[name] = _field(5, a.SerializeToString())
     return name
 
+def _wide(bits): return np.int8(2**(7-bits) if bits<7 else 1)
+
 def _int4(name, q): return oh.make_tensor(name, TP.INT4, q.shape, q.ravel().tolist())
 
-# %% ../../nbs/deploy/01_qdq.ipynb #c020
+# %% ../../nbs/deploy/01_qdq.ipynb #c018
 class _Out:
     "A graph in the making: bytes of nodes, names of constants."
     def __init__(self, b, p): self.b,self.p,self.nodes,self.used,self.alias,self.stored,self.forced = b,p,[],{},{},{},set()
@@ -253,20 +230,38 @@ class _Out:
         return k,self.const(f'scale:{k}', lambda: np.array(g.scale, np.float32)),self.const(f'zero:{k}', lambda: np.array(g.zero_point, np.uint8))
 
 @patch
+def integers(self:_Out, w, bits):
+    "Constants of a weight's view: integers, scales, zeros; the axis of the channels."
+    b,g = self.b,self.b.q.weight(self.b.weight[w], bits); ax,ids = b.channels(w); f = _wide(bits)
+    if b.low=='int4' and bits<=4: q,z,s = (self.const(*a) for a in ((f'{w}:q{bits}', lambda: _int4(f'{w}:q{bits}', b.o.replay(w, g.q))), (f'{w}:z4', lambda: _int4(f'{w}:z4', np.zeros(len(ids), np.int8))), (f'{w}:u{bits}', lambda: g.scale.ravel()[ids])))
+    else: q,z,s = (self.const(*a) for a in ((f'{w}:q{bits}', lambda: b.o.replay(w, g.q)*f), (f'{w}:z', lambda: np.zeros(len(ids), np.int8)), (f'{w}:s{bits}', lambda: g.scale.ravel()[ids]/f)))
+    return q,s,z,ax
+
+@patch
+def cast(self:_Out, src, out): return self.nodes.append(_field(1, oh.make_node('Cast', [src], [out], name=out, to=TP.FLOAT).SerializeToString()))
+
+@patch
+def float_weight(self:_Out, w, bits):
+    "A weight on its grid for a float operator: integers, Cast, Mul; the runtime computes it once, when it loads the file."
+    b = self.b; path,out = b.weight[w],f'{w}:f{bits}'
+    if bits==32: return self.const(w, lambda: b.o.init[w])
+    if out in self.stored: return out
+    if bits==16: self.stored[out] = 1; self.cast(self.const(f'{w}:half', lambda: b.o.replay(w, b.q.weight(path, 16).half).astype(np.float16)), out); return out
+    if b.channels(w) is None: return self.const(f'{w}:d{bits}', lambda: b.o.replay(w, b.q.weight(path, bits).dequantized))
+    q,s,z,ax = self.integers(w, bits); sh = [1]*b.o.init[w].ndim; sh[ax] = -1; self.stored[out] = 1
+    self.used.pop(s); self.used.pop(z); k = b.q.weight(path, bits)
+    four = b.low=='int4' and bits<=4
+    r = self.const(f'{w}:r{bits}', lambda: (k.scale.ravel()[b.channels(w)[1]]/(1 if four else _wide(bits))).reshape(sh).astype(np.float32))
+    self.cast(q, out+':int'); self.node('Mul', [out+':int',r], out)
+    return out
+
+@patch
 def weight(self:_Out, n, bits):
     "What a layer's node reads in the place of its weight."
-    b,w = self.b,n.ins[1]; g = b.q.weight(b.path[n.name], bits)
-    if g is None: return self.const(w, lambda: b.o.init[w])
-    if bits==16:
-        h = self.const(f'{w}:half', lambda: b.o.replay(w, g.half).astype(np.float16))
-        return self._once(f'{w}:16', lambda: self.nodes.append(_field(1, oh.make_node('Cast', [h], [f'{w}:16'], name=f'{w}:16', to=TP.FLOAT).SerializeToString())))
-    ax = b.channels(n.name)
-    if ax is None: return self.const(f'{w}:w{bits}', lambda: b.o.replay(w, g.dequantized))
-    four = b.low=='int4' and bits<=4
-    q = self.const(f'{w}:q{bits}', lambda: _int4(f'{w}:q{bits}', b.o.replay(w, g.q)) if four else b.o.replay(w, g.q))
-    s = self.const(f'{w}:s{bits}', lambda: g.scale.ravel()[ax[1]])
-    z = self.const(f'{w}:z'+'4'*four, lambda: _int4(f'{w}:z4', np.zeros(len(ax[1]), np.int8)) if four else np.zeros(len(ax[1]), np.int8))
-    return self._once(f'{n.name}:w{bits}', lambda: self.node('DequantizeLinear', [q,s,z], f'{n.name}:w{bits}', ax[0]))
+    w = n.ins[self.b.side[n.name]]
+    if n.name not in self.p.quant: return self.float_weight(w, bits)
+    q,s,z,ax = self.integers(w, bits)
+    return self._once(f'{n.name}:w{bits}', lambda: self.node('DequantizeLinear', [q,s,z], f'{n.name}:w{bits}', ax))
 
 @patch
 def _once(self:_Out, name, make):
@@ -282,22 +277,22 @@ def bias(self:_Out, n, bias):
         return v if own is None else (v+(own-b.q.bias(path, 32)).reshape(v.shape)).astype(np.float32)
     return f'{bias}:{w}',make
 
-# %% ../../nbs/deploy/01_qdq.ipynb #c021
+# %% ../../nbs/deploy/01_qdq.ipynb #c019
 @patch
 def bias32(self:_Out, n, bias):
     "The bias as int32, with the scale of the products it is added to."
     b,bits = self.b,self.p.bits[n.name]; name,make = self.bias(n.name, bias)
     g = self.p.want[n.ins[0]][n.name]; k = self.grid(g)[0]; key = f'{name}:{k}'
-    ax = b.channels(n.name)
+    ids = b.channels(n.ins[1])[1]
     def both():
-        s = np.float64(g.scale)*b.q.weight(b.path[n.name], bits.w).scale.ravel()[ax[1]].astype(np.float64)
+        s = np.float64(g.scale)*(b.q.weight(b.path[n.name], bits.w).scale.ravel()[ids]/_wide(bits.w)*(2**(7-bits.w) if b.low=='int4' and bits.w<=4 else 1)).astype(np.float64)
         return np.clip(np.rint(make()/s), -2**31+1, 2**31-1).astype(np.int32),s.astype(np.float32)
     if key not in b.inits: v = both(); b.constant(key, lambda: v[0]); b.constant(key+':s', lambda: v[1])
     self.used[key] = self.used[key+':s'] = 1
-    z = self.const(f'{bias}:z', lambda: np.zeros(len(ax[1]), np.int32))
+    z = self.const(f'{bias}:z', lambda: np.zeros(len(ids), np.int32))
     return self._once(f'{n.name}:b', lambda: self.node('DequantizeLinear', [key, key+':s', z], f'{n.name}:b', 0))
 
-# %% ../../nbs/deploy/01_qdq.ipynb #c023
+# %% ../../nbs/deploy/01_qdq.ipynb #c021
 @patch
 def quantize(self:_Out, t, src, g, clip=True):
     k,s,z = self.grid(g); q = self.node('QuantizeLinear', [src,s,z], f'{t}:{k}')
@@ -306,6 +301,11 @@ def quantize(self:_Out, t, src, g, clip=True):
         q = self.node('Clip', [q,lo,hi], f'{t}:{k}:clip')
     self.stored[t,g] = q
     return q
+
+@patch
+def wide_axis(self:OnnxGraph, t):
+    "(axis, size) of an axis that is not the batch and longer than 1: a scale for each of its places is no scalar."
+    return next(((a,d) for a,d in list(enumerate(self.shapes[t]))[:0:-1] if d>1), None)
 
 @patch
 def dequantize(self:_Out, t, g, reader, per_axis=None):
@@ -331,11 +331,10 @@ def read(self:_Out, t, n):
     w = self.p.want.get(t) or {}
     g = w.get(n.name) or (_base(w) if t in self.forced else None)
     if g is None: return self.alias.get(t, t)
-    heavy = n.op in HEAVY and n.name not in self.p.quant and t==n.ins[0] and n.ins[1] in self.b.o.init
-    axis = None if not heavy else (1, self.b.o.shapes[t][1]) if n.op.startswith('Conv') else (len(self.b.o.shapes[t])-1, self.b.o.shapes[t][-1])
-    return self.dequantize(t, g, n.name, axis)
+    heavy = n.op in HEAVY and n.name not in self.p.quant and any(i in self.b.o.init for i in n.ins[:2])
+    return self.dequantize(t, g, n.name, self.b.o.wide_axis(t) if heavy else None)
 
-# %% ../../nbs/deploy/01_qdq.ipynb #c024
+# %% ../../nbs/deploy/01_qdq.ipynb #c022
 @patch
 def op(self:_Out, n):
     "Write a node with what its inputs have become."
@@ -345,16 +344,18 @@ def op(self:_Out, n):
         return self.store(t, self.alias[t], True) if self.p.want.get(t) else None
     ins = [i if not i or i in init else self.read(i, n) for i in n.ins]
     layer = n.name in self.p.bits
-    if layer:
-        ins[1] = self.weight(n, self.p.bits[n.name].w)
-        if len(ins)>2: ins[2] = self.bias32(n, n.ins[2]) if n.name in self.p.quant else self.const(*self.bias(n.name, n.ins[2]))
     for k,i in enumerate(n.ins):
-        if i in init and not (layer and k>0): ins[k] = self.const(*self.bias(b.added[i], i)) if b.added.get(i) in self.p.bits else self.const(i, lambda: init[i])
+        if i not in init: continue
+        if layer and k==b.side[n.name]: ins[k] = self.weight(n, self.p.bits[n.name].w)
+        elif layer and k==2: ins[k] = self.bias32(n, i) if n.name in self.p.quant else self.const(*self.bias(n.name, i))
+        elif b.added.get(i) in self.p.bits: ins[k] = self.const(*self.bias(b.added[i], i))
+        elif i in b.weight and b.weight[i] in self.p.widths: ins[k] = self.float_weight(i, self.p.widths[b.weight[i]])
+        else: ins[k] = self.const(i, lambda: init[i])
     self.nodes.append(n.bytes(ins))
     closed = n.name in self.p.whole and (n.op not in ('Gemm','MatMul'))
     for t in n.outs: self.store(t, t, closed, carried=closed and n.op in CARRY|{'Concat'})
 
-# %% ../../nbs/deploy/01_qdq.ipynb #c025
+# %% ../../nbs/deploy/01_qdq.ipynb #c023
 @patch
 def build(self:QdqBuilder,
     strategy:Strategy=None, # Widths; None or {} is the float graph

@@ -13,6 +13,10 @@ from ..graph.ir import *
 # %% ../../nbs/quant/02_fold.ipynb #c005
 _norms = {'BatchNorm','BatchNormExt','BatchNormWithActivation'}
 
+def _epsilon(g, n): # an operand, not an attribute
+    c = {'BatchNorm':6, 'BatchNormExt':7}.get(n.op)
+    return float(g.const(n.ins[c]) if c else n.attrs.get('epsilon', 1e-5))
+
 def _sole_reader(g, name):
     us = g.users[name]
     return us[0] if len(us)==1 and name not in g.outputs else None
@@ -46,7 +50,7 @@ def fold_params(
     "Fold every batch norm that can be folded."
     done = {}
     for path,(n,bias) in find_folds(g).items():
-        gamma,beta,mean,var = n.ins[1:5]; l = g.layer(path); eps = float(n.attrs.get('epsilon', 1e-5))
+        gamma,beta,mean,var = n.ins[1:5]; l = g.layer(path); eps = _epsilon(g, n)
         k = params[gamma].astype(np.float64)/np.sqrt(params[var].astype(np.float64)+eps)
         own = next((i for i in g.flat(bias) if g.values[i].kind=='param'), None) if bias is not None else None
         b = params[own].astype(np.float64) if own else 0.

@@ -173,7 +173,7 @@ def _log_softmax(x): x = x-x.max(1, keepdims=True); return x-np.log(np.exp(x).su
 # %% ../../nbs/quant/05_qnet.ipynb #c014
 @patch
 def outputs(self:QuantNet,
-    rows:int=256, # Samples at most, of those that calibration fed
+    rows:int=128, # Samples at least, if calibration fed as many; whole batches, because another shape would be compiled anew
 )->tuple: # Arrays, concatenated over the batches
     "Outputs of the network as it stands, on the remembered inputs."
     c,s = self.meter.calls,self.meter.samples; outs,n = [],0

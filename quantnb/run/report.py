@@ -7,7 +7,7 @@ __all__ = ['COLORS', 'COLORS_AT', 'FINAL', 'plot_bits', 'plot_rewards', 'plot_fr
            'verdict', 'report_notebook', 'report']
 
 # %% ../../nbs/run/03_report.ipynb #c003
-import json, os, tempfile
+import json, logging, os, tempfile
 import matplotlib.pyplot as plt, numpy as np
 import nbformat, papermill as pm
 from fastcore.basics import patch
@@ -178,7 +178,7 @@ def report(
     with tempfile.TemporaryDirectory() as d:
         src = Path(d)/'report.ipynb'; nbformat.write(report_notebook(t.task_id), src)
         pm.execute_notebook(str(src), str(out), dict(folder=str(t.root.resolve())), progress_bar=False, kernel_name='python3', extra_arguments=['--log-level=ERROR'], log_output=False)
-    nb = nbformat.read(out, 4)
+    nb = nbformat.read(out, 4); logging.getLogger('traitlets').setLevel(logging.ERROR) # says that pictures have no alternative text; the headings say what they are
     ex = HTMLExporter(template_name='basic', exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True); body,_ = ex.from_notebook_node(nb)
     write_atomic(page, _PAGE.format(title=f'quantnb {t.task_id}', body=body))
     return page

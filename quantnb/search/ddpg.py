@@ -41,7 +41,7 @@ class Learner(nn.Cell):
     "Actor, critic, their targets, and one DDPG update as `construct`."
     def __init__(self,
         n_state:int, # Width of a state
-        policy, # With the settings of `DEFAULTS`
+        policy, # With the settings of `AGENT_DEFAULTS`
         rng:np.random.Generator, # For the initial weights
     ):
         super().__init__()
