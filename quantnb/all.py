@@ -27,7 +27,7 @@ from .quant.qnet import *
 from .deploy.onnx import *
 from .deploy.qdq import *
 from .deploy.session import *
-from .deploy.mindir import *
+from .deploy.mindir import to_mindir, MindirNet
 from .device.runner import *
 from .run.history import *
 from .run.trial import *

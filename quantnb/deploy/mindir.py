@@ -6,16 +6,16 @@
 __all__ = ['WORDS', 'pack', 'to_mindir', 'load', 'any_batch', 'MindirNet']
 
 # %% ../../nbs/deploy/03_mindir.ipynb #c003
-import itertools, math, os, string, tempfile
+import itertools, string, tempfile
 import numpy as np
-import mindspore as ms
 from fastcore.basics import patch
-from mindspore import nn
-from mindspore.train import mind_ir_pb2 as pb
 from pathlib import Path
 from ..types import *
 from ..graph.ir import *
 from ..quant.fold import find_folds
+import mindspore as ms
+from mindspore import nn
+from mindspore.train import mind_ir_pb2 as pb
 
 # %% ../../nbs/deploy/03_mindir.ipynb #c008
 _A,_T = pb.AttributeProto,pb.TensorProto
@@ -164,7 +164,7 @@ def readers(self:_Mindir, fn, v):
     return [n for n in self.nodes[fn] if v in n.input and not order(n) and not self.handed(n)]
 
 # %% ../../nbs/deploy/03_mindir.ipynb #c021
-_pays = 4000 # elements; below, the time to unpack is not worth the bytes
+_pays = 4000 # elements; packing fewer saves 3 KB at most and costs 8 to 20 operators in each run
 
 @patch
 def weight(self:_Mindir, name, g, packed):
@@ -248,14 +248,21 @@ _order = {'Load','Depend','UpdateState'}
 _neutral = _order | {'MakeTuple','TupleGetItem','Partial','Switch'}
 
 @patch
-def has_effects(self:_Mindir):
-    "Whether any operator assigns, prints or draws random numbers, so that order matters."
-    return any(a.name.startswith('side_effect') and p.op_type not in _neutral for p in self.prims.values() for a in p.attribute)
+def effects(self:_Mindir):
+    "[(function, node)] that assign, print or draw random numbers, so that order matters."
+    ops = {k for k,p in self.prims.items() if p.op_type not in _neutral and any(a.name.startswith('side_effect') for a in p.attribute)}
+    return [(fn, n) for fn,ns in self.nodes.items() for n in ns if n.op_type.removeprefix('REF::') in ops]
+
+@patch
+def state(self:_Mindir):
+    "Parameters that the graph itself writes: calibration has changed them, so they keep what was exported."
+    touched = {(fn, i) for fn,n in self.effects() for i in n.input}
+    return {k for k in self.params if touched and touched&set(self.places(k))}
 
 @patch
 def drop_order(self:_Mindir):
     "Let readers of Load, Depend and UpdateState read what these pass on."
-    if self.has_effects(): return
+    if self.effects(): return
     sub = {}
     for k,ns in self.nodes.items():
         sub |= {n.output[0]:n.input[0] for n in ns if self.op(n) in _order}
@@ -270,8 +277,7 @@ def drop_order(self:_Mindir):
 def drop_unused(self:_Mindir):
     "Remove functions, nodes, constants, Parameters and primitives that the output does not need."
     by = {n.output[0]:n for ns in self.nodes.values() for n in ns} | {n.output[0]:n for n in self.consts.values()}
-    effects = [n.output[0] for ns in self.nodes.values() for n in ns if self.has_effects() and self.op(n) not in _neutral]
-    todo,live = [o.name for o in self.m.graph.output]+effects,set()
+    todo,live = [o.name for o in self.m.graph.output]+[n.output[0] for _,n in self.effects()],set()
     while todo:
         v = todo.pop()
         if v in live: continue
@@ -351,13 +357,13 @@ def compact(self:_Mindir):
 def to_mindir(
     quantizer, # Calibrated `Quantizer`
     strategy:Strategy, # Widths
-    packed:bool=True, # Whether 2 to 5 bits are packed; unpacked files run a little faster
+    packed:bool=True, # Whether 2 to 5 bits are packed: smaller, but slower at batch 1, where unpacking is not spread over many samples
     graph:Graph=None, # The same network read at another batch; the quantizer's own if None
 )->bytes: # Content of a .mindir
     "Write a quantized network as a MINDIR of standard primitives."
-    g = graph or quantizer.graph; e = _Mindir(g.blob)
+    g = graph or quantizer.graph; e = _Mindir(g.blob); state = e.state()
     for k,v in {**quantizer.params, **quantizer.at(strategy)}.items():
-        if k in e.params: p = e.params[k]; e.store(p, v.astype(_of[p.data_type])) if p.data_type in _of else None
+        if k in e.params and k not in state and (dt := _of.get(e.params[k].data_type)): e.store(e.params[k], v.astype(dt))
     e.drop_order()
     for path,(norm,own) in find_folds(g).items():
         if path in quantizer.folded: e.norm_to_bias(g, norm, own)
@@ -390,7 +396,8 @@ def any_batch(
     one = _outputs(load(file)(*inputs))
     try: both = _outputs(load(file)(*two))
     except Exception: return False # the shapes do not fit: what this function is asked
-    return all(b.shape==(2*len(a),*a.shape[1:]) and np.allclose(b, np.concatenate([a,a]), rtol=1e-3, atol=1e-3*np.abs(a).max()) for a,b in zip(one, both) if a.ndim)
+    near = lambda a, b: np.median(np.abs(a-b))<=1e-2*np.abs(a).max()
+    return all(b.shape==(2*len(a),*a.shape[1:]) and near(a, b[:len(a)]) and near(a, b[len(a):]) for a,b in zip(one, both) if a.ndim)
 
 def _outputs(r): return [o for i in r for o in _outputs(i)] if isinstance(r, (tuple,list)) else [r.asnumpy()]
 

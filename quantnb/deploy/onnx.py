@@ -38,6 +38,7 @@ class OnnxGraph:
     views:dict=field(default_factory=dict) # Name of a constant to (constant it is a view of, the view's node, its other inputs)
     layers:dict=field(default_factory=dict) # Layer path to names of its nodes
     biases:dict=field(default_factory=dict) # Name of a layer's node to the constant that is added behind it
+    graph:Graph=None # What it was written from
     batch:int=1 # Rows of the first input when it was read
     dynamic:bool=False # Whether any number of rows may be fed
     notes:list=field(default_factory=list) # What a reader should know
@@ -110,7 +111,7 @@ def _array(v):
 class _Writer:
     "Writes one Graph, node by node."
     def __init__(self, g, params, g2=None):
-        self.g,self.params,self.g2,self.o = g,params,g2,OnnxGraph(batch=g.batch, dynamic=g2 is not None)
+        self.g,self.params,self.g2,self.o = g,params,g2,OnnxGraph(graph=g, batch=g.batch, dynamic=g2 is not None)
         self.names,self.taken,self.named,self.n,self.n2 = {},collections.Counter(),collections.Counter(),None,None
         self.path = {i:l.path for l in g.layers for i in l.nodes}
         for k,i in enumerate(g.inputs):
@@ -516,8 +517,10 @@ def _(w, n): return w('GatherElements', w[0], w[2], axis=int(w.const(1)))
 
 @writer('OneHot')
 def _(w, n):
-    t = w.type(n.outs[0]); v = np.array([w.g.values[n.ins[3]].data, w.g.values[n.ins[2]].data], _NP[t])
-    return w('OneHot', w[0], np.array(w.const(1), np.int64), v, axis=int(w.const(4, -1)))
+    t = w.type(n.outs[0]); k = t if t in (TP.FLOAT,TP.INT64) else TP.INT64 # the runtime has these two
+    v = np.array([w.g.values[n.ins[3]].data, w.g.values[n.ins[2]].data], _NP[k])
+    y = w('OneHot', w('Cast', w[0], to=TP.INT64), np.array(w.const(1), np.int64), v, axis=int(w.const(4, -1)))
+    return y if t==k else w('Cast', y, to=t)
 
 @writer('PadV3')
 def _(w, n):
@@ -705,13 +708,19 @@ def _fuse_gelu(o):
 
 # %% ../../nbs/deploy/00_onnx.ipynb #c036
 def _cancel(o):
-    "Squeeze behind Unsqueeze of the same axes."
-    P,new = o.producer,{}
+    "Squeeze and Unsqueeze of the same axes, also with a ReLU between them, as one-dimensional convolutions have it."
+    P,users,new = o.producer,o.users,{}
+    for k,n in enumerate(o.nodes): # first, ReLUs go before the Squeeze
+        p = P.get(n.input[0]) if n.op_type in ('Relu','Clip') else None
+        if p is None or p.op_type!='Squeeze' or len(users[n.input[0]])>1: continue
+        j = o.nodes.index(p); x,mid,y = p.input[0],p.output[0],n.output[0]
+        n.input[0],n.output[0],p.input[0],p.output[0] = x,mid,mid,y
+        o.nodes[j],o.nodes[k] = n,p; o.shapes[mid],P[mid],P[y] = o.shapes[x],n,p
     for n in o.nodes:
-        p = P.get(n.input[0]) if n.input else None
-        if n.op_type=='Squeeze' and p is not None and p.op_type=='Unsqueeze' and np.array_equal(o.init[n.input[1]], o.init[p.input[1]]): new[n.output[0]] = p.input[0]
         for k,i in enumerate(n.input):
             if i in new: n.input[k] = new[i]
+        p = P.get(n.input[0]) if n.input else None
+        if n.op_type in ('Squeeze','Unsqueeze') and p is not None and {n.op_type,p.op_type}=={'Squeeze','Unsqueeze'} and np.array_equal(o.init[n.input[1]], o.init[p.input[1]]): new[n.output[0]] = p.input[0]
 
 def _drop_dead(o):
     "Nodes and constants that nobody reads."

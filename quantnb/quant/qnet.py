@@ -192,6 +192,18 @@ def divergence_of(self:QuantNet, strategy)->float:
     return divergence(self.float_outputs, self.outputs())
 
 # %% ../../nbs/quant/05_qnet.ipynb #c016
+@patch
+def fed(self:QuantNet,
+    run, # Function of a network: the user's evaluation
+    rows:int=2000, # At most about this many samples are kept
+)->list: # Tuples of arrays, a batch each
+    "What a function feeds to the network as it stands."
+    m = self.meter; old = m.inputs,m._kept,m.keep_rows,m.calls,m.samples
+    m.inputs,m._kept,m.keep_rows,m.recording = [],[0,0],rows,True
+    try: run(self.cell); return m.inputs
+    finally: m.recording = False; m.inputs,m._kept,m.keep_rows,m.calls,m.samples = old
+
+# %% ../../nbs/quant/05_qnet.ipynb #c018
 def as_metrics(
     r, # What the user's function returned
     metric_name:str=None, # Key of the dict that counts as accuracy

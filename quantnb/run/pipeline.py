@@ -87,7 +87,7 @@ def prepare(self:SearchPipeStep):
         self.trainer = QuantTrainer(self.task, self.engine)
         self.float = self.float_reference()
         self.history = History(self.float, self.config.objectives, self.config.targets)
-        self.features = features(self.graph.layers)
+        self.features = features(self.graph)
         self.make_agent()
         self.start_files()
         self.best_written = None; self.ready = True
@@ -144,7 +144,7 @@ def make_agent(self:SearchPipeStep):
     fence = None
     if t and s.enforce_constraint: fence = lambda st: wall(st, self.codec, self.cost, t, gain=self.losses, mode=s.wall)
     algorithm = 'random' if c.policy.agent=='random' else s.type
-    seeds = structured(self.codec, self.cost, fence, self.losses)
+    seeds = structured(self.codec, self.cost, fence, self.losses, t if fence else None)
     self.agent = get_algorithm(algorithm)(self.codec, self.features, self.cost, c.policy, wall=fence, seeds=seeds, seed=c.seed)
     self.reward = Reward(s.reward_type, s.custom_reward, s.metric_to_reward, s.metric_ratio, signal=s.reward_signal,
         directions=c.objectives, lam=c.policy.reward_scale, float_metrics=self.float, custom=self.task.fns.get('reward'))
@@ -311,7 +311,7 @@ def finish(self:SearchPipeStep):
     if h.ok:
         self.chosen,final = self.confirm()
         if h.stop_reason!='interrupted': final['table'] = self.table = self.final_table(self.chosen)
-        if self.exporter.builder: final['parity'] = self.exporter.check(self.engine, self.chosen.strategy, self.exporter.onnx(self.chosen.strategy))
+        final['parity'] = self.exporter.check(self.engine, self.chosen.strategy, {f: getattr(self.exporter, f)(self.chosen.strategy) for f in self.exporter.formats})
         if self.chosen.status!='failed': self.result = self.write_best(self.chosen, final); self.best_written = self.chosen.strategy
     self.dir.append(dict(stop_reason=h.stop_reason, chosen=self.chosen and self.chosen.episode))
     self.dir.write_front(h)

@@ -142,7 +142,7 @@ _CELLS = [
  ('md', "Accuracy is the user's function run on the exported file, on data that the search did not see where such data was named. Size follows the definition of the project (weights at their width, biases, scales); the files are as they are on disk. Latency is the ONNX file in ONNX Runtime."),
  ('md', '## Bits of every layer'), ('code', "s = Strategy.from_json(best['strategy'])\nplot_bits(s); plt.show()"), ('code', "if len({b.a for b in s.values()})>1: plot_bits(s, 'a'); plt.show()"),
  ('md', '## Files'), ('code', "Table([dict(format=k, **{c:v.get(c) for c in ('path','bytes','accuracy','latency','integer_macs','sha256')}) for k,v in best['files'].items()])"),
- ('md', 'Agreement of the file with the simulation (top-1), at several batch sizes:'), ('code', "best.get('parity')"),
+ ('md', 'Agreement of the file with the simulation (top-1), at several batch sizes:'), ('code', "Table([dict(file=f, batch=n, agreement=r['agreement'], max_diff=r['max_diff']) for f,p in best.get('parity', {}).items() for n,r in p['batches'].items()])"),
  ('md', '## The search'), ('code', "plot_front(h); plt.show()"), ('code', "if any(r.metrics.get('latency') for r in h): plot_front(h, 'latency'); plt.show()"), ('code', "plot_rewards(h); plt.show()"), ('code', "plot_strategies(h); plt.show()"),
  ('md', '## Layers'), ('code', "Table([dict(layer=l['path'], kind=l['kind'], weights=str(l['weight_shape']), MACs=l['macs'], bits=str(s.get(l['path'], Bits())), why=l['reason'] or l['note']) for l in head['layers']])"),
  ('md', '## Failed trials'), ('code', "Table([dict(episode=r.episode, reason=r.reason) for r in h if r.status=='failed']) if any(r.status=='failed' for r in h) else 'none'"),

@@ -20,7 +20,7 @@ from ..quant.qnet import *
 from ..deploy.onnx import *
 from ..deploy.qdq import *
 from ..deploy.session import *
-from ..deploy.mindir import *
+from ..deploy.mindir import to_mindir, any_batch, MindirNet
 from ..device.runner import *
 
 # %% ../../nbs/run/01_trial.ipynb #c005
@@ -118,16 +118,41 @@ def score(self:Exporter,
 def check(self:Exporter,
     engine, # Whose simulation is the reference
     strategy:Strategy,
-    onnx, # Bytes or path
+    files:dict, # 'onnx' or 'mindir' to bytes
     batches=(1,8,64,65,250),
-)->dict: # What `parity` returns
-    "Agreement of a file with the simulation."
-    net = engine.net(strategy); c,s = engine.meter.calls,engine.meter.samples
-    r = parity(onnx, lambda *xs: engine.forward(*(ms.Tensor(x) for x in xs)), engine.quantizer.inputs, batches)
+)->dict: # Format to dict(agreement, max_diff, rows, batches)
+    "Agreement of files with the simulation; `agreement` is that of the worst batch size."
+    engine.net(strategy); ins = engine.fed(lambda net: self.task.run('evaluate', net)) or engine.quantizer.inputs
+    c,s = engine.meter.calls,engine.meter.samples
+    ref = [engine.forward(*(ms.Tensor(x) for x in b)) for b in ins]
     engine.meter.calls,engine.meter.samples = c,s
-    return r
+    answers = iter(ref); res = {}
+    if 'onnx' in files: res['onnx'] = parity(files['onnx'], lambda *xs: next(answers), ins, batches)
+    if 'mindir' in files: res['mindir'] = self._check_mindir(files['mindir'], ref, ins, batches)
+    return res
 
-# %% ../../nbs/run/01_trial.ipynb #c016
+@patch
+def _check_mindir(self:Exporter, file, ref, ins, batches):
+    "The same for a MINDIR, on 500 rows at each batch size that the file takes."
+    free = any_batch(file, self.task.inputs); net = MindirNet(file, None if free else self.task.inputs[0].shape[0], self.task.input_names)
+    rowwise = len(ins)>0 and all(len({len(a) for a in t})==1 for t in ins)
+    if not (free and rowwise): return _compare_batches({len(ins[0][0]): [_arrays(net(*(ms.Tensor(x) for x in t))) for t in ins[:8]]}, [r for r in ref[:8]])
+    xs,rs = [np.concatenate(o)[:500] for o in zip(*ins)],[np.concatenate(o)[:500] for o in zip(*ref)]
+    return _compare_batches({b: [_arrays(net(*(ms.Tensor(x[k:k+b]) for x in xs))) for k in range(0, len(xs[0])//b*b or len(xs[0]), b)] for b in batches}, [tuple(rs)])
+
+# %% ../../nbs/run/01_trial.ipynb #c015
+def _arrays(r): return tuple(o.asnumpy() for o in (r if isinstance(r, (tuple,list)) else [r]))
+
+def _compare_batches(got, ref):
+    "Agreement of outputs, each a list of tuples, with the reference's rows."
+    ref = [np.concatenate(o) for o in zip(*ref)]; res = {}
+    for b,outs in got.items():
+        o = [np.concatenate(v) for v in zip(*outs)]; a,r = o[0],ref[0][:len(o[0])]
+        same = a.argmax(-1)==r.argmax(-1) if r.dtype.kind=='f' and r.ndim>1 and r.shape[-1]>1 else np.isclose(a, r, rtol=1e-2, atol=1e-3)
+        res[b] = dict(agreement=float(same.mean()), max_diff=max(float(np.abs(u.astype(np.float64)-v[:len(u)]).max()) for u,v in zip(o, ref)))
+    return dict(agreement=min(r['agreement'] for r in res.values()), max_diff=max(r['max_diff'] for r in res.values()), rows=len(ref[0]), batches=res)
+
+# %% ../../nbs/run/01_trial.ipynb #c017
 def feed_of(
     task:Task,
     onnx_graph, # With `inputs`
