@@ -303,9 +303,10 @@ def quantize(self:_Out, t, src, g, clip=True):
     return q
 
 @patch
-def wide_axis(self:OnnxGraph, t):
-    "(axis, size) of an axis that is not the batch and longer than 1: a scale for each of its places is no scalar."
-    return next(((a,d) for a,d in list(enumerate(self.shapes[t]))[:0:-1] if d>1), None)
+def wide_axis(self:OnnxGraph, t, n):
+    "(axis, size) along which the input `t` of a float layer gets its scale repeated: the channels; the rows of the image if there is one channel."
+    if not n.op.startswith('Conv'): return len(self.shapes[t])-1,self.shapes[t][-1]
+    return next(((a,d) for a,d in enumerate(self.shapes[t]) if a and d>1), None)
 
 @patch
 def dequantize(self:_Out, t, g, reader, per_axis=None):
@@ -332,7 +333,7 @@ def read(self:_Out, t, n):
     g = w.get(n.name) or (_base(w) if t in self.forced else None)
     if g is None: return self.alias.get(t, t)
     heavy = n.op in HEAVY and n.name not in self.p.quant and any(i in self.b.o.init for i in n.ins[:2])
-    return self.dequantize(t, g, n.name, self.b.o.wide_axis(t) if heavy else None)
+    return self.dequantize(t, g, n.name, self.b.o.wide_axis(t, n) if heavy else None)
 
 # %% ../../nbs/deploy/01_qdq.ipynb #c022
 @patch

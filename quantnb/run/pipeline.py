@@ -141,8 +141,10 @@ def make_agent(self:SearchPipeStep):
     self.codec = QuantRLCodec(self.graph.layers, c.w_bits, c.a_bits, pin_bits(c, self.graph))
     t = c.targets.compress_ratio
     self.losses = {(l.path,b): weight_loss(q, l, b) for l in self.graph.quantizable for b in c.w_bits}
-    fence = None
-    if t and s.enforce_constraint: fence = lambda st: wall(st, self.codec, self.cost, t, gain=self.losses, mode=s.wall)
+    def fence(st, rng=None, spread=0.):
+        gain = self.losses if rng is None else {k: v*np.exp(spread*z) for (k,v),z in zip(self.losses.items(), rng.standard_normal(len(self.losses)))}
+        return wall(st, self.codec, self.cost, t, gain=gain, mode=s.wall)
+    if not (t and s.enforce_constraint): fence = None
     algorithm = 'random' if c.policy.agent=='random' else s.type
     seeds = structured(self.codec, self.cost, fence, self.losses, t if fence else None)
     self.agent = get_algorithm(algorithm)(self.codec, self.features, self.cost, c.policy, wall=fence, seeds=seeds, seed=c.seed)

@@ -6,7 +6,7 @@
 __all__ = ['AGENT_DEFAULTS', 'Proposal', 'register_algorithm', 'get_algorithm', 'SearchAlgorithm', 'RandomSearch', 'replay']
 
 # %% ../../nbs/search/00a_base.ipynb #c003
-import difflib
+import difflib, inspect
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 import numpy as np
@@ -55,7 +55,7 @@ class SearchAlgorithm:
         features=None, # `Features` of the same layers
         costmodel=None, # `CostModel` of the same network
         policy=None, # Object or dict with any of `AGENT_DEFAULTS`
-        wall=None, # Function from proposed to executed strategy; None: as proposed
+        wall=None, # Function from proposed to executed strategy; None: as proposed. With parameters `rng` and `spread` it can be asked for another way to fit
         seeds=(), # Structured strategies, executed first and as they are
         seed:int=0, # Of all randomness
     ):
@@ -63,6 +63,7 @@ class SearchAlgorithm:
         self.policy = SimpleNamespace(**{k: get(k, v) for k,v in AGENT_DEFAULTS.items()})
         self.codec,self.features,self.cost,self.wall,self.seeds = codec,features,costmodel,wall or (lambda s: s),list(seeds)
         self.rng,self.n,self.known,self._all = np.random.default_rng(seed),0,set(),()
+        self.loose,self.misses = 'rng' in inspect.signature(self.wall).parameters,0
     def act(self)->list: # One action in [0,1] for each step
         "Decide; here at random."
         return self.rng.random(len(self.codec))
@@ -71,7 +72,7 @@ class SearchAlgorithm:
     ):
         "Take note of an episode; nothing to learn here."
 
-# %% ../../nbs/search/00a_base.ipynb #c011
+# %% ../../nbs/search/00a_base.ipynb #c012
 @patch
 def propose(self:SearchAlgorithm,
     history=None, # `History` so far
@@ -82,9 +83,10 @@ def propose(self:SearchAlgorithm,
     if warm and i<len(self.seeds): p = Proposal(self.seeds[i], self.seeds[i], phase, dict(source='structured'))
     else:
         act = (lambda: SearchAlgorithm.act(self)) if warm else self.act
-        for _ in range(self.tries):
-            s = self.codec.decode(act()); e = self.wall(s)
-            if e not in self.known: break
+        for k in range(self.tries):
+            s = self.codec.decode(act()); e = self.wall(s, rng=self.rng, spread=.5*k) if k and self.loose else self.wall(s)
+            if e not in self.known: self.misses = 0; break
+        else: self.misses += 1
         p = Proposal(s, e, phase, dict(source='random' if warm else type(self).__name__))
     self.known.add(p.strategy)
     return p
@@ -93,14 +95,14 @@ def propose(self:SearchAlgorithm,
 def exhausted(self:SearchAlgorithm)->bool:
     "All strategies that can be executed have been proposed; found out for small spaces only."
     if self._all==(): self._all = reachable(self.codec, self.wall)
-    return self._all is not None and self._all<=self.known
+    return self._all is not None and self._all<=self.known and (not self.loose or self.misses>=3)
 
-# %% ../../nbs/search/00a_base.ipynb #c013
+# %% ../../nbs/search/00a_base.ipynb #c014
 @register_algorithm('RandomSearch', 'random')
 class RandomSearch(SearchAlgorithm):
     "Structured strategies, then uniformly random actions."
 
-# %% ../../nbs/search/00a_base.ipynb #c022
+# %% ../../nbs/search/00a_base.ipynb #c023
 def replay(
     alg:SearchAlgorithm, # Fresh, made as the first time
     records, # `Record`s of the interrupted run

@@ -101,7 +101,7 @@ def truncated_normal(
 @register_algorithm('MsQuantRL', 'ddpg')
 class MsQuantRL(SearchAlgorithm):
     "DDPG agent of HAQ, with a replay of what was executed."
-    tries = 4
+    tries = 8
     def __init__(self, codec, features, costmodel=None, policy=None, wall=None, seeds=(), seed=0):
         super().__init__(codec, features, costmodel, policy, wall, seeds, seed)
         row = {p: i for i,p in enumerate(features.paths)}
