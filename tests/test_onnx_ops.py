@@ -9,6 +9,7 @@ import pytest
 from mindspore import mint, nn, ops  # noqa: F401  used by the expressions below
 
 from quantnb.deploy.onnx import WRITERS, Unsupported, read_at_batch, session, to_onnx
+from quantnb.deploy.session import OrtNet
 from quantnb.graph.ir import read_graph
 
 B = 2  # rows of the first reading; B+1 of the second
@@ -134,8 +135,8 @@ def test_twin(name):
     net, ref = uneven(eval(a)), uneven(eval(b))
     other = {q.name: q for q in ref.get_parameters()}
     for p in net.get_parameters():
-        q = other.get(p.name) or other.get({'weight': 'gamma', 'bias': 'beta', 'running_mean': 'mean', 'running_var': 'variance'}.get(p.name))
-        if q is not None: q.set_data(ms.Tensor(p.asnumpy().reshape(q.shape)))
+        n = p.name if p.name in other else {'weight': 'gamma', 'bias': 'beta', 'running_mean': 'mean', 'running_var': 'variance'}.get(p.name)
+        if n in other: other[n].set_data(ms.Tensor(p.asnumpy().reshape(other[n].shape)))
     check(net, (shape,), ref)
 
 
@@ -161,6 +162,18 @@ def test_the_batch_in_a_number_fixes_the_batch():
     o = to_onnx(read_graph(net, x), {}, read_at_batch(net, x, b=3))
     assert not o.dynamic and 'fixed batch of 2' in o.notes[0]
     assert session(o.bytes()).run(None, {o.inputs[0].name: np.ones((2, 4), np.float32)})[0].max() == .5
+
+
+def test_inputs_by_keyword():
+    class Named(nn.Cell):
+        def __init__(self): super().__init__(); self.fc = nn.Dense(4, 2)
+        def construct(self, image, scale): return self.fc(image)*scale
+    net = Named().set_train(False); xs = (ms.Tensor(draw((4,), 2)), ms.Tensor(draw((2,), 2)))
+    names = ('scale', 'image'); o = to_onnx(read_graph(net, xs[::-1], names), {p.name: p.asnumpy() for p in net.get_parameters()}, read_at_batch(net, xs[::-1], names))
+    assert [i.name for i in o.inputs] == list(names) and o.dynamic
+    image, scale = draw((4,), 40, 3), draw((2,), 40, 4)
+    got = OrtNet(o.bytes(), like=net)(image=image, scale=ms.Tensor(scale)).asnumpy()
+    np.testing.assert_allclose(got, net(ms.Tensor(image), ms.Tensor(scale)).asnumpy(), rtol=1e-4, atol=1e-5)
 
 
 def test_every_writer_is_registered_once(): assert len(WRITERS) == len(set(WRITERS)) > 100

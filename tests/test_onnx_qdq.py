@@ -69,7 +69,7 @@ def network(name):
             if any(k in p.name for k in ('gamma', 'moving_variance')): p.set_data(Tensor(rng.uniform(.5, 2, p.shape).astype(np.float32)))
             if any(k in p.name for k in ('beta', 'moving_mean', 'bias')): p.set_data(Tensor(rng.normal(size=p.shape).astype(np.float32)*.1))
         x = inputs(name, 2); sim = QuantNet(net, read_graph(net, x), x)
-        sim.calibrate(lambda m: m(*inputs(name, 32)) and None)
+        sim.calibrate(lambda m: [inputs(name, 32)])
         o = to_onnx(sim.graph, sim.quantizer.params, read_at_batch(net, x))
         _made[name] = sim, QdqBuilder(o, sim.quantizer), o
     return _made[name]
@@ -148,7 +148,7 @@ def test_packed_weights_are_smaller_and_the_same():
     for bits in ((4, 8), (4, 32), (2, 32)):
         s = Strategy.uniform(ps, *bits)
         assert len(packed.build(s)) < len(b.build(s))
-        assert distance(run(packed.build(s), xs), run(b.build(s), xs)) < .05
+        assert distance(run(packed.build(s), xs), outputs(sim, s, xs)) < .02  # float arithmetic, so the bias is not rounded either
 
 
 def test_a_further_strategy_leaves_memory_alone():

@@ -85,6 +85,7 @@ HEAVY = {'Conv','Gemm','MatMul','ConvTranspose'}
 # %% ../../nbs/deploy/01_qdq.ipynb #c010
 class QdqBuilder:
     "Turns strategies into QDQ graphs; what they share is made once."
+    margin = 1.1 # Observed ranges are widened: quantized layers in front reach a little further than float ones
     def __init__(self,
         o:OnnxGraph, # Float graph, batch norm folded
         quantizer, # Calibrated `Quantizer`
@@ -108,17 +109,28 @@ class QdqBuilder:
         self.inits,self.ids,self.chan,self.known = {},{},{},{}
         self.io = [v.SerializeToString() for v in o.inputs],[v.SerializeToString() for v in o.outputs]
         self.ranges = None
-    def _tail(self, t):
-        "The tensor behind the ReLUs that follow `t`."
-        while len(self.users[t])==1 and self.users[t][0].op in CLIP: t = self.users[t][0].outs[0]
-        return t
-    def _limits(self, n):
-        if n.op=='Relu': return 0.,np.inf
-        lo,hi = (n.ins[k] if len(n.ins)>k else '' for k in (1,2))
-        return (float(self.o.init[lo]) if lo else -np.inf),(float(self.o.init[hi]) if hi else np.inf)
-    def activations(self, n): return [i for i in n.ins if i and i not in self.o.init]
 
-# %% ../../nbs/deploy/01_qdq.ipynb #c012
+# %% ../../nbs/deploy/01_qdq.ipynb #c011
+@patch
+def _tail(self:QdqBuilder, t):
+    "The tensor behind the ReLUs that follow `t`."
+    while len(self.users[t])==1 and self.users[t][0].op in CLIP: t = self.users[t][0].outs[0]
+    return t
+
+@patch
+def _limits(self:QdqBuilder, n):
+    "What a ReLU or Clip lets through."
+    if n.op=='Relu': return 0.,np.inf
+    lo,hi = (n.ins[k] if len(n.ins)>k else '' for k in (1,2))
+    return (float(self.o.init[lo]) if lo else -np.inf),(float(self.o.init[hi]) if hi else np.inf)
+
+@patch
+def packed(self:QdqBuilder, bits): return self.low=='int4' and bits<=4
+
+@patch
+def activations(self:QdqBuilder, n): return [i for i in n.ins if i and i not in self.o.init]
+
+# %% ../../nbs/deploy/01_qdq.ipynb #c013
 @patch
 def _observed(self:QdqBuilder):
     need = {self.tail[n.outs[0]] for n in self.ops if n.op=='Conv'}|{n.outs[0] for n in self.ops if n.op=='Conv'}
@@ -134,7 +146,7 @@ def grid8(self:QdqBuilder, t):
         g = self.q.act(self.feeds[t], 8) if t in self.feeds else None
         if g is None:
             if self.ranges is None: self.ranges = self._observed()
-            g = ActGrid.of(*self.ranges[t], 8)
+            g = ActGrid.of(*(self.margin*v for v in self.ranges[t]), 8)
         self.known[t] = g
     return self.known[t]
 
@@ -142,7 +154,7 @@ def _base(want):
     "The grid that a tensor is stored on: the one of reader '' if there is one, else the finest of those its readers want."
     return want.get('') or max(want.values(), key=lambda g: (g.bits, g.range[1]-g.range[0]))
 
-# %% ../../nbs/deploy/01_qdq.ipynb #c014
+# %% ../../nbs/deploy/01_qdq.ipynb #c015
 @dataclass
 class _Plan:
     bits:dict # Node name of a layer to `Bits`
@@ -168,7 +180,7 @@ def plan(self:QdqBuilder, strategy):
         elif any(i in ints for i in n.ins) and n.name not in bits: self._carry(p, n)
     return p
 
-# %% ../../nbs/deploy/01_qdq.ipynb #c015
+# %% ../../nbs/deploy/01_qdq.ipynb #c016
 @patch
 def _close(self:QdqBuilder, p, n, must):
     "Put a Q behind a node and drop the ReLUs between; False if nobody behind it wants one."
@@ -193,7 +205,7 @@ def _carry(self:QdqBuilder, p, n):
     for i in g: p.want[i][n.name] = g[i]
     p.whole.add(n.name)
 
-# %% ../../nbs/deploy/01_qdq.ipynb #c017
+# %% ../../nbs/deploy/01_qdq.ipynb #c018
 @patch
 def channels(self:QdqBuilder, w):
     "(axis of the channels in a view of a weight, their numbers), or None if they are mixed."
@@ -218,7 +230,7 @@ def _wide(bits): return np.int8(2**(7-bits) if bits<7 else 1)
 
 def _int4(name, q): return oh.make_tensor(name, TP.INT4, q.shape, q.ravel().tolist())
 
-# %% ../../nbs/deploy/01_qdq.ipynb #c018
+# %% ../../nbs/deploy/01_qdq.ipynb #c019
 class _Out:
     "A graph in the making: bytes of nodes, names of constants."
     def __init__(self, b, p): self.b,self.p,self.nodes,self.used,self.alias,self.stored,self.forced = b,p,[],{},{},{},set()
@@ -233,10 +245,11 @@ class _Out:
 def integers(self:_Out, w, bits):
     "Constants of a weight's view: integers, scales, zeros; the axis of the channels."
     b,g = self.b,self.b.q.weight(self.b.weight[w], bits); ax,ids = b.channels(w); f = _wide(bits)
-    if b.low=='int4' and bits<=4: q,z,s = (self.const(*a) for a in ((f'{w}:q{bits}', lambda: _int4(f'{w}:q{bits}', b.o.replay(w, g.q))), (f'{w}:z4', lambda: _int4(f'{w}:z4', np.zeros(len(ids), np.int8))), (f'{w}:u{bits}', lambda: g.scale.ravel()[ids])))
+    if b.packed(bits): q,z,s = (self.const(*a) for a in ((f'{w}:q{bits}', lambda: _int4(f'{w}:q{bits}', b.o.replay(w, g.q))), (f'{w}:z4', lambda: _int4(f'{w}:z4', np.zeros(len(ids), np.int8))), (f'{w}:u{bits}', lambda: g.scale.ravel()[ids])))
     else: q,z,s = (self.const(*a) for a in ((f'{w}:q{bits}', lambda: b.o.replay(w, g.q)*f), (f'{w}:z', lambda: np.zeros(len(ids), np.int8)), (f'{w}:s{bits}', lambda: g.scale.ravel()[ids]/f)))
     return q,s,z,ax
 
+# %% ../../nbs/deploy/01_qdq.ipynb #c020
 @patch
 def cast(self:_Out, src, out): return self.nodes.append(_field(1, oh.make_node('Cast', [src], [out], name=out, to=TP.FLOAT).SerializeToString()))
 
@@ -249,12 +262,12 @@ def float_weight(self:_Out, w, bits):
     if bits==16: self.stored[out] = 1; self.cast(self.const(f'{w}:half', lambda: b.o.replay(w, b.q.weight(path, 16).half).astype(np.float16)), out); return out
     if b.channels(w) is None: return self.const(f'{w}:d{bits}', lambda: b.o.replay(w, b.q.weight(path, bits).dequantized))
     q,s,z,ax = self.integers(w, bits); sh = [1]*b.o.init[w].ndim; sh[ax] = -1; self.stored[out] = 1
-    self.used.pop(s); self.used.pop(z); k = b.q.weight(path, bits)
-    four = b.low=='int4' and bits<=4
-    r = self.const(f'{w}:r{bits}', lambda: (k.scale.ravel()[b.channels(w)[1]]/(1 if four else _wide(bits))).reshape(sh).astype(np.float32))
+    self.used.pop(s); self.used.pop(z); v = b.q.weight(path, bits).scale.ravel()[b.channels(w)[1]]
+    r = self.const(f'{w}:r{bits}', lambda: (v/(1 if b.packed(bits) else _wide(bits))).reshape(sh).astype(np.float32))
     self.cast(q, out+':int'); self.node('Mul', [out+':int',r], out)
     return out
 
+# %% ../../nbs/deploy/01_qdq.ipynb #c021
 @patch
 def weight(self:_Out, n, bits):
     "What a layer's node reads in the place of its weight."
@@ -277,7 +290,7 @@ def bias(self:_Out, n, bias):
         return v if own is None else (v+(own-b.q.bias(path, 32)).reshape(v.shape)).astype(np.float32)
     return f'{bias}:{w}',make
 
-# %% ../../nbs/deploy/01_qdq.ipynb #c019
+# %% ../../nbs/deploy/01_qdq.ipynb #c022
 @patch
 def bias32(self:_Out, n, bias):
     "The bias as int32, with the scale of the products it is added to."
@@ -285,14 +298,14 @@ def bias32(self:_Out, n, bias):
     g = self.p.want[n.ins[0]][n.name]; k = self.grid(g)[0]; key = f'{name}:{k}'
     ids = b.channels(n.ins[1])[1]
     def both():
-        s = np.float64(g.scale)*(b.q.weight(b.path[n.name], bits.w).scale.ravel()[ids]/_wide(bits.w)*(2**(7-bits.w) if b.low=='int4' and bits.w<=4 else 1)).astype(np.float64)
+        s = np.float64(g.scale)*(b.q.weight(b.path[n.name], bits.w).scale.ravel()[ids]/_wide(bits.w)).astype(np.float64)
         return np.clip(np.rint(make()/s), -2**31+1, 2**31-1).astype(np.int32),s.astype(np.float32)
     if key not in b.inits: v = both(); b.constant(key, lambda: v[0]); b.constant(key+':s', lambda: v[1])
     self.used[key] = self.used[key+':s'] = 1
     z = self.const(f'{bias}:z', lambda: np.zeros(len(ids), np.int32))
     return self._once(f'{n.name}:b', lambda: self.node('DequantizeLinear', [key, key+':s', z], f'{n.name}:b', 0))
 
-# %% ../../nbs/deploy/01_qdq.ipynb #c021
+# %% ../../nbs/deploy/01_qdq.ipynb #c024
 @patch
 def quantize(self:_Out, t, src, g, clip=True):
     k,s,z = self.grid(g); q = self.node('QuantizeLinear', [src,s,z], f'{t}:{k}')
@@ -335,7 +348,7 @@ def read(self:_Out, t, n):
     heavy = n.op in HEAVY and n.name not in self.p.quant and any(i in self.b.o.init for i in n.ins[:2])
     return self.dequantize(t, g, n.name, self.b.o.wide_axis(t, n) if heavy else None)
 
-# %% ../../nbs/deploy/01_qdq.ipynb #c022
+# %% ../../nbs/deploy/01_qdq.ipynb #c025
 @patch
 def op(self:_Out, n):
     "Write a node with what its inputs have become."
@@ -348,7 +361,7 @@ def op(self:_Out, n):
     for k,i in enumerate(n.ins):
         if i not in init: continue
         if layer and k==b.side[n.name]: ins[k] = self.weight(n, self.p.bits[n.name].w)
-        elif layer and k==2: ins[k] = self.bias32(n, i) if n.name in self.p.quant else self.const(*self.bias(n.name, i))
+        elif layer and k==2: ins[k] = self.bias32(n, i) if n.name in self.p.quant and not b.packed(self.p.bits[n.name].w) else self.const(*self.bias(n.name, i))
         elif b.added.get(i) in self.p.bits: ins[k] = self.const(*self.bias(b.added[i], i))
         elif i in b.weight and b.weight[i] in self.p.widths: ins[k] = self.float_weight(i, self.p.widths[b.weight[i]])
         else: ins[k] = self.const(i, lambda: init[i])
@@ -356,7 +369,7 @@ def op(self:_Out, n):
     closed = n.name in self.p.whole and (n.op not in ('Gemm','MatMul'))
     for t in n.outs: self.store(t, t, closed, carried=closed and n.op in CARRY|{'Concat'})
 
-# %% ../../nbs/deploy/01_qdq.ipynb #c023
+# %% ../../nbs/deploy/01_qdq.ipynb #c026
 @patch
 def build(self:QdqBuilder,
     strategy:Strategy=None, # Widths; None or {} is the float graph
@@ -367,7 +380,7 @@ def build(self:QdqBuilder,
     for n in self.ops+self.ends: out.op(n)
     return _model(out.nodes, [self.inits[k] for k in out.used], *self.io)
 
-# %% ../../nbs/deploy/01_qdq.ipynb #c028
+# %% ../../nbs/deploy/01_qdq.ipynb #c031
 INTEGER = {'QLinearConv','QGemm','QLinearMatMul','MatMulIntegerToFloat','MatMulInteger','ConvInteger','DynamicQuantizeMatMul'} # the runtime's integer kernels
 
 def optimized(
@@ -378,7 +391,7 @@ def optimized(
         session(model, save=Path(d)/'o.onnx')
         return onnx.load(Path(d)/'o.onnx')
 
-# %% ../../nbs/deploy/01_qdq.ipynb #c031
+# %% ../../nbs/deploy/01_qdq.ipynb #c034
 def integer_macs(
     model:bytes, # Serialized Q/DQ graph
     graph, # `Graph` with layers, or the `OnnxGraph` written from it

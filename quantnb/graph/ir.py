@@ -6,7 +6,7 @@
 __all__ = ['VIEWS', 'export_mindir', 'Value', 'Node', 'Graph', 'parse', 'find_layers', 'read_graph', 'select']
 
 # %% ../../nbs/graph/00_ir.ipynb #c003
-import collections, math, os, re, tempfile
+import collections, importlib.util, math, os, re, sys, tempfile
 import numpy as np
 import mindspore as ms
 from dataclasses import dataclass, field, replace
@@ -17,13 +17,17 @@ from mindspore.train import mind_ir_pb2 as pb
 from ..types import *
 
 # %% ../../nbs/graph/00_ir.ipynb #c005
-class _Positional(nn.Cell):
-    "A network fed by keyword, as a Cell with positional inputs: keyword inputs would be exported as constants."
-    def __init__(self, net, names):
-        super().__init__(auto_prefix=False)
-        self.net,self.names = net,tuple(names)
-    def construct(self, *xs):
-        return self.net(**dict(zip(self.names, xs)))
+def _positional(net, names, folder):
+    "A network fed by keyword, as a Cell with positional inputs: keyword inputs would be exported as constants. MindSpore compiles from source, so the Cell needs a file."
+    mod = f'quantnb_positional_{id(net)}'; f = Path(folder)/f'{mod}.py'
+    f.write_text(f"""from mindspore import nn
+class Positional(nn.Cell):
+    def __init__(self, net): super().__init__(auto_prefix=False); self.net = net
+    def construct(self, {', '.join(names)}): return self.net({', '.join(f'{n}={n}' for n in names)})
+""")
+    spec = importlib.util.spec_from_file_location(mod, f); m = importlib.util.module_from_spec(spec)
+    sys.modules[mod] = m; spec.loader.exec_module(m)
+    return m.Positional(net).set_train(False)
 
 # %% ../../nbs/graph/00_ir.ipynb #c006
 def export_mindir(
@@ -39,7 +43,7 @@ def export_mindir(
         try:
             os.chdir(d)
             if hasattr(net, 'compile_cache'): net.compile_cache.clear() # a second export of the same Cell fails otherwise
-            ms.export(_Positional(net, names) if names else net, *inputs, file_name='net', file_format='MINDIR')
+            ms.export(_positional(net, names, d) if names else net, *inputs, file_name='net', file_format='MINDIR')
             f = Path('net.mindir')
             return f.read_bytes() if f.exists() else next(Path('.').rglob('*_graph.mindir')).read_bytes() # above 1 GB the weights lie beside it
         except Exception as e:
@@ -87,6 +91,7 @@ class Graph:
     problems:list=field(default_factory=list) # What could not be resolved
     def __post_init__(self):
         self._users = None
+    def __repr__(self): return f'Graph({len(self.nodes)} operators, {len(self.layers)} layers, {len(self.quantizable)} of them quantizable)'
     def flat(self, n): return [o for i in n.ins for o in (i if isinstance(i, tuple) else (i,))]
     @property
     def users(self):

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['log', 'CALLBACKS', 'register_callback', 'OptExportCallback', 'SearchPipeStep', 'cost_model', 'pins',
-           'check_reachable', 'pin_bits', 'weight_loss', 'tune']
+           'check_reachable', 'pin_bits', 'weight_loss', 'interruptible', 'tune']
 
 # %% ../../nbs/run/02_pipeline.ipynb #c003
-import json, logging, math, sys, time, traceback
+import contextlib, json, logging, math, signal, sys, threading, time, traceback
 import numpy as np
 import mindspore as ms
 from dataclasses import replace
@@ -198,6 +198,7 @@ def step(self:SearchPipeStep)->Record:
             r = replace(r, metrics=mets, missed=self.config.targets.missed(mets, self.float['accuracy']))
         except KeyboardInterrupt: raise
         except Exception as e:
+            if self.stop: raise KeyboardInterrupt from e # pressed inside an operator, which made another exception of it
             log.debug('episode %d failed:\n%s', i, traceback.format_exc())
             why = e.what if isinstance(e, QuantnbError) else f'{type(e).__name__}: {str(e).strip().splitlines()[0] if str(e).strip() else ""}'
             r = replace(r, status='failed', reason=why, metrics=self.cost.metrics(p.strategy))
@@ -220,24 +221,42 @@ def trial(self:SearchPipeStep,
     return m
 
 # %% ../../nbs/run/02_pipeline.ipynb #c017
+@contextlib.contextmanager
+def interruptible(
+    search, # Whose `stop` is set
+):
+    "SIGINT and SIGTERM raise `KeyboardInterrupt`, in the main thread."
+    if threading.current_thread() is not threading.main_thread(): yield; return
+    def ring(*_): search.stop = True; raise KeyboardInterrupt
+    old = {s: signal.signal(s, ring) for s in (signal.SIGINT, signal.SIGTERM)}
+    try: yield
+    finally:
+        for s,f in old.items(): signal.signal(s, f)
+
+# %% ../../nbs/run/02_pipeline.ipynb #c019
 @patch
 def run(self:SearchPipeStep)->History:
     "All episodes, then the final choice; the history."
-    self.prepare()
+    with interruptible(self): self.prepare()
     n,h = self.config.policy.max_episode,self.history
     bar = tqdm(total=n, initial=len(h), disable=not self.progress, unit='episode', dynamic_ncols=True, file=sys.stderr)
     try:
-        while True:
-            h.stop_reason = self.stop_reason()
-            if h.stop_reason: break
-            r = self.step(); self.keep_best()
-            b = h.best(); bar.update(1)
-            if b: bar.set_postfix_str(f"best {b.metrics['accuracy']:.4g} at -{b.metrics['compress_ratio']:.1f} %"+('' if b.feasible else ' (misses a target)'))
+        with interruptible(self):
+            while not (why := self.stop_reason()):
+                self.step(); self.keep_best()
+                self.show(bar)
+        h.stop_reason = why
     except KeyboardInterrupt: h.stop_reason = 'interrupted'
     finally: bar.close()
     try: self.finish()
     finally: self.dir.close()
     return h
+
+@patch
+def show(self:SearchPipeStep, bar):
+    "One more episode on the progress bar."
+    b = self.history.best(); bar.update(1)
+    if b: bar.set_postfix_str(f"best {b.metrics['accuracy']:.4g} at -{b.metrics['compress_ratio']:.1f} %"+('' if b.feasible else ' (misses a target)'))
 
 @patch
 def stop_reason(self:SearchPipeStep)->str: # '' to go on
@@ -248,7 +267,7 @@ def stop_reason(self:SearchPipeStep)->str: # '' to go on
     if self.agent.exhausted: return 'space_exhausted'
     return ''
 
-# %% ../../nbs/run/02_pipeline.ipynb #c019
+# %% ../../nbs/run/02_pipeline.ipynb #c021
 @patch
 def keep_best(self:SearchPipeStep):
     "Write the best so far if it has changed."
@@ -257,12 +276,19 @@ def keep_best(self:SearchPipeStep):
     self.write_best(b); self.best_written = b.strategy
 
 @patch
+def file_metrics(self:SearchPipeStep, onnx, role:str='evaluate')->dict: # {} where the user's function fails on the file
+    "The user's function on a file; what fails is said, and the search goes on."
+    try:
+        with time_limit(self.config.timeout): return self.exporter.score(onnx, role)
+    except Exception as e: log.warning('the %s function fails on the exported file: %s', role, e); return {}
+
+@patch
 def write_best(self:SearchPipeStep, b:Record, final:dict=None):
     "The files and `best.json` of a record."
     files = self.exporter.write(b.strategy, self.dir.best_dir); info = {}
     for f,a in files.items(): info[f] = dict(path=f'best/{Path(a.path).name}', bytes=a.bytes, sha256=a.sha256)
     if 'onnx' in files:
-        info['onnx'].update(accuracy=self.exporter.score(files['onnx'].path)['accuracy'], latency=b.metrics.get('latency'),
+        info['onnx'].update(accuracy=self.file_metrics(files['onnx'].path).get('accuracy'), latency=b.metrics.get('latency'),
             integer_macs=integer_macs(Path(files['onnx'].path).read_bytes(), self.exporter.float)['share'])
     h = self.history; missed = (final or {}).get('missed', b.missed)
     d = dict(task_id=self.dir.task_id, episode=b.episode, feasible=not missed, missed=missed, stop_reason=h.stop_reason or 'running', reward=b.reward, strategy=b.strategy.to_json(),
@@ -271,7 +297,7 @@ def write_best(self:SearchPipeStep, b:Record, final:dict=None):
     write_atomic(self.dir.best_file, json.dumps(clean(d), indent=1))
     return d
 
-# %% ../../nbs/run/02_pipeline.ipynb #c021
+# %% ../../nbs/run/02_pipeline.ipynb #c023
 @patch
 def finalists(self:SearchPipeStep,
     n:int=5, # At most
@@ -289,15 +315,18 @@ def confirm(self:SearchPipeStep)->tuple: # Record, dict(confirm=..., missed=...)
     c = self.config; fs = self.finalists()
     if not fs: return None,None
     if not (self.exporter.builder and self.task.has('confirm')): return fs[0],{}
-    a0 = self.exporter.score(self.exporter.onnx(), 'confirm')['accuracy']; rows = []
+    a0 = self.file_metrics(self.exporter.onnx(), 'confirm').get('accuracy'); rows = []
+    if a0 is None: return fs[0],{}
     for r in fs:
-        m = {**r.metrics, **self.exporter.score(self.exporter.onnx(r.strategy), 'confirm')}
+        m = {**r.metrics, 'accuracy':None, **self.file_metrics(self.exporter.onnx(r.strategy), 'confirm')}
+        if m['accuracy'] is None: continue
         miss = c.targets.missed(m, a0)
         rows.append((r, m['accuracy'], miss, self.confirmed_reward(r, m, a0)))
+    if not rows: return fs[0],{}
     r,a,miss,rew = max(rows, key=lambda o: (not o[2], -sum(o[2].values()), o[3]))
     return r,dict(missed=miss or r.missed, confirm=dict(accuracy=a, float=a0, reward=rew, candidates=[dict(episode=o[0].episode, accuracy=o[1], missed=o[2]) for o in rows]))
 
-# %% ../../nbs/run/02_pipeline.ipynb #c022
+# %% ../../nbs/run/02_pipeline.ipynb #c024
 @patch
 def confirmed_reward(self:SearchPipeStep, r:Record, m:dict, a0:float)->float:
     "Reward of a finalist with the confirmed accuracy against float's on the same data."
@@ -305,7 +334,7 @@ def confirmed_reward(self:SearchPipeStep, r:Record, m:dict, a0:float)->float:
     try: return self.reward(replace(r, metrics={**m, 'divergence':r.metrics.get('divergence')}))
     finally: self.reward.float = old
 
-# %% ../../nbs/run/02_pipeline.ipynb #c023
+# %% ../../nbs/run/02_pipeline.ipynb #c025
 @patch
 def finish(self:SearchPipeStep):
     "Confirm, write the files of the choice, fill the table, write the front."
@@ -331,14 +360,13 @@ def final_table(self:SearchPipeStep,
     onnx = {k:e.onnx(s) for k,s in rows.items()} if e.builder else {}
     lat = measure(self.task, e, {k:v for k,v in onnx.items() if k!='float'}, repeat=200) if onnx else {}
     for k,s in rows.items():
-        if onnx: acc = e.score(onnx[k], role)['accuracy']
-        else: acc = evaluate(self.engine.net(s), lambda net: self.task.run(role, net), self.task.metric_name(role))['accuracy']
+        acc = (self.file_metrics(onnx[k], role) if onnx else evaluate(self.engine.net(s), lambda net: self.task.run(role, net), self.task.metric_name(role))).get('accuracy')
         c = self.cost.metrics(s or Strategy()); l = lat.get(k)
         res.append(dict(name=k, data=role, accuracy=acc, size_kb=c['size_kb'], compress_ratio=c['compress_ratio'], onnx_kb=len(onnx[k])/1e3 if onnx else None,
             mindir_kb=len(self.graph.blob if s is None else e.mindir(s))/1e3, latency=l and l['median'], latency_p90=l and l['p90']))
     return res
 
-# %% ../../nbs/run/02_pipeline.ipynb #c024
+# %% ../../nbs/run/02_pipeline.ipynb #c026
 def tune(
     task:Task,
     **kw, # For `SearchPipeStep`
