@@ -283,12 +283,12 @@ def _once(self:_Out, name, make):
 
 @patch
 def bias(self:_Out, n, bias):
-    "A layer's bias for the width of its weight: the float one and the quantizer's correction."
-    b,w = self.b,self.p.bits[n].w; path = b.path[n]
+    "A layer's bias for its widths: the float one and what the quantizer makes of it."
+    b,w,a = self.b,self.p.bits[n].w,self.p.bits[n].a; path = b.path[n]
     def make():
-        v,own = b.o.init[bias],b.q.bias(path, w)
+        v,own = b.o.init[bias],b.q.bias(path, w, a)
         return v if own is None else (v+(own-b.q.bias(path, 32)).reshape(v.shape)).astype(np.float32)
-    return f'{bias}:{w}',make
+    return f'{bias}:{w}:{a}',make
 
 # %% ../../nbs/deploy/01_qdq.ipynb #c022
 @patch

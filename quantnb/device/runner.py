@@ -66,8 +66,12 @@ def register_runner(name):
 @register_runner('CPU')
 class CpuRunner:
     "ONNX Runtime on this machine."
-    def __init__(self, threads:int=1): self.threads = threads
-    def measure(self, candidates, feed, repeat=50): return latency(candidates, feed, repeat, self.threads)
+    def __init__(self, threads:int=1): self.threads,self._float,self._session = threads,None,None
+    def measure(self, candidates, feed, repeat=50):
+        "Times of models; the session of the float model, the same in every call, is kept."
+        f = candidates.get('float')
+        if isinstance(f, bytes) and f is not self._float: self._float,self._session = f,session(f, self.threads)
+        return latency({**candidates, **({'float':self._session} if isinstance(f, bytes) else {})}, feed, repeat, self.threads)
 
 def get_runner(hardware):
     "The registered runner's class."
@@ -130,6 +134,7 @@ class DeviceEvaluator:
         if custom.graph is not None: parse_om_shape(om_input_shape, custom.graph)
     def __call__(self,
         strategies:dict, # Name to Strategy
+        repeat:int=None, # Timed runs, if other than usual
     )->dict: # Name to times in ms, or None; 'float' among them
         files = {'float':self.custom.export_model(None), **{k:self.custom.export_model(s) for k,s in strategies.items()}}
-        return self.runner.measure(files, self.custom.get_data(), self.repeat)
+        return self.runner.measure(files, self.custom.get_data(), repeat or self.repeat)

@@ -200,6 +200,7 @@ def function(self:_Reader, f, env, ctx):
         env[n.output[0]] = self.step(f, n, op, at, ins, env, ctx)
     return self.get(env, f.output[0].name if len(f.output) else f.node[-1].output[0])
 
+# %% ../../nbs/graph/00_ir.ipynb #c018
 @patch
 def step(self:_Reader, f, n, op, at, ins, env, ctx):
     "What a node makes: a name, a nested tuple of names, or something that can be called."
@@ -223,7 +224,7 @@ def node(self:_Reader, f, n, op, at, ins, ctx):
     self.nodes.append(Node(i, op, tuple(untuple(v) for v in ins), names, at, _scope(n.domain), ctx, (f.name, n.name)))
     return names[0] if len(names)==1 else ('tuple', names)
 
-# %% ../../nbs/graph/00_ir.ipynb #c017
+# %% ../../nbs/graph/00_ir.ipynb #c019
 @patch
 def call(self:_Reader, f, args, ctx):
     "Inline a call; both branches of an `if`, one turn of a loop."
@@ -260,7 +261,7 @@ def recursive(self:_Reader, name):
                 if r in self.fns and r not in seen: seen.add(r); todo.append(r)
     return False
 
-# %% ../../nbs/graph/00_ir.ipynb #c018
+# %% ../../nbs/graph/00_ir.ipynb #c020
 def parse(
     blob:bytes, # Serialized MINDIR
 )->Graph: # Without layers yet
@@ -270,7 +271,7 @@ def parse(
     flat = lambda v: [o for i in v[1] for o in flat(i)] if isinstance(v, tuple) else [v]
     return Graph(r.nodes, r.values, r.inputs, flat(out), blob=blob, problems=r.problems)
 
-# %% ../../nbs/graph/00_ir.ipynb #c022
+# %% ../../nbs/graph/00_ir.ipynb #c024
 VIEWS = {'Cast','Transpose','TransposeExt','TransposeExtView','TransposeView','Reshape','View','ExpandDims','Squeeze','Split','SplitTensor','Chunk','StridedSlice','Slice','Contiguous','T','Identity'}
 
 @patch
@@ -283,14 +284,14 @@ def root(self:Graph,
         chain.append(n); name = n.ins[0]
     return (name if self.values[name].kind=='param' else None), tuple(chain)
 
-# %% ../../nbs/graph/00_ir.ipynb #c023
+# %% ../../nbs/graph/00_ir.ipynb #c025
 CONVS = {'Conv2D','Conv2DExt','Conv2DPadding','Conv1DExt','Conv1DPadding','Convolution','ConvolutionStr','DepthwiseConv2dNative'}
 TRANSPOSED = {'Conv2DTranspose','Conv2DBackpropInput','Conv3DTranspose'}
 MATMULS = {'MatMul','MatMulExt','BatchMatMul','BatchMatMulExt','Dense','LinearExt','Addmm','Mm','Matmul'}
 RNNS = {'LSTM','GRUV2','DynamicRNN','DynamicGRUV2','CudnnGRU','RNN'}
 TABLES = {'Gather','GatherD','Embedding','EmbeddingLookup'}
 
-# %% ../../nbs/graph/00_ir.ipynb #c025
+# %% ../../nbs/graph/00_ir.ipynb #c027
 def _transposes(chain): return sum(n.op in ('Transpose','TransposeExt','TransposeExtView','TransposeView','T') for n in chain)
 
 def _flags(g, n):
@@ -308,7 +309,7 @@ def _axis(g, n, k, chain, shape):
     if (tb if k==1 else ta)!=bool(_transposes(chain)%2): ax = last-1 if ax==last else last
     return ax
 
-# %% ../../nbs/graph/00_ir.ipynb #c026
+# %% ../../nbs/graph/00_ir.ipynb #c028
 def _conv_geometry(n, g, wshape):
     "(kernel, stride, groups) of a convolution, for primitives with attributes and for those with constant inputs."
     kernel = tuple(wshape[2:])
@@ -327,7 +328,7 @@ def _macs(g, n, kind, x, wshape, k):
         per = (w[-1] if (tb if k==1 else not ta) else w[-2]) if w else 0
     return math.prod(y)*per//max(1, g.batch)
 
-# %% ../../nbs/graph/00_ir.ipynb #c028
+# %% ../../nbs/graph/00_ir.ipynb #c030
 def _weight(g, n):
     "Operand number, Parameter and views of the weight a node reads, or None."
     c = [(k,*g.root(i)) for k,i in enumerate(n.ins) if isinstance(i, str)]
@@ -347,7 +348,7 @@ def _kind(n):
 WHY = dict(conv_transpose='transposed convolution: the runtime has no integer kernel for it', conv3d='three-dimensional convolution: not supported',
     rnn='recurrent: its weights are concatenated inside the operator', embedding='embedding: read by index, nothing is multiplied')
 
-# %% ../../nbs/graph/00_ir.ipynb #c029
+# %% ../../nbs/graph/00_ir.ipynb #c031
 class _Owners:
     "Who owns a Parameter, by identity: names change with aliases."
     def __init__(self, net):
@@ -372,7 +373,7 @@ class _Owners:
         b = c is not None and 'weight' in attr and c._params.get(attr.replace('weight','bias'))
         return int(b.size) if b is not None and b is not False else 0
 
-# %% ../../nbs/graph/00_ir.ipynb #c030
+# %% ../../nbs/graph/00_ir.ipynb #c032
 def _neighbours(g, names, step):
     "Kinds of the operators next to values, seen through views."
     res,todo,seen = [],list(names),set()
@@ -406,7 +407,7 @@ def _layer(g, own, param, calls, conv1d):
     if kind=='conv': d['kernel'],d['stride'],d['groups'] = _conv_geometry(n, g, shape)
     return Layer(kind='dense' if kind=='dense' else 'conv1d' if conv1d else 'conv2d', **d)
 
-# %% ../../nbs/graph/00_ir.ipynb #c031
+# %% ../../nbs/graph/00_ir.ipynb #c033
 def find_layers(
     g:Graph, # Operators
     net:nn.Cell, # The network they came from, for the paths
@@ -431,7 +432,7 @@ def find_layers(
     res.sort(key=lambda l: l.nodes[0])
     return res + _uncalled(g, own, {p for p,_ in groups})
 
-# %% ../../nbs/graph/00_ir.ipynb #c033
+# %% ../../nbs/graph/00_ir.ipynb #c035
 _owners = tuple(getattr(nn, o) for o in ('Conv1d','Conv2d','Conv3d','Conv1dTranspose','Conv2dTranspose','Conv3dTranspose','Dense') if hasattr(nn, o)) + tuple(getattr(ms.mint.nn, o) for o in ('Linear','Conv1d','Conv2d','Conv3d') if hasattr(ms.mint.nn, o))
 
 def _uncalled(g, own, found):
@@ -446,7 +447,7 @@ def _uncalled(g, own, found):
         res.append(Layer(path, kind, type(c).__name__, p.name, tuple(p.shape), bias=int(b.size) if b is not None else 0, calls=0 if not us else 1, reason=why))
     return res
 
-# %% ../../nbs/graph/00_ir.ipynb #c034
+# %% ../../nbs/graph/00_ir.ipynb #c036
 def read_graph(
     net:nn.Cell, # Trained network
     inputs:tuple, # Tensors of one forward
@@ -458,7 +459,7 @@ def read_graph(
     g.layers = find_layers(g, net)
     return g
 
-# %% ../../nbs/graph/00_ir.ipynb #c035
+# %% ../../nbs/graph/00_ir.ipynb #c037
 @patch
 def _repr_markdown_(self:Graph):
     "One row a layer."
@@ -466,7 +467,7 @@ def _repr_markdown_(self:Graph):
     rows = [f"|{l.path}|{l.kind}{' (depthwise)' if l.depthwise else ''}|{sh(l.weight_shape)}|{l.n:,}|{l.macs:,}|{l.calls}|{l.reason or l.note}|" for l in self.layers]
     return '|layer|kind|weight|weights|MACs|calls|why not, or note|\n|---|---|---|---:|---:|---:|---|\n' + '\n'.join(rows)
 
-# %% ../../nbs/graph/00_ir.ipynb #c043
+# %% ../../nbs/graph/00_ir.ipynb #c045
 def select(
     g:Graph, # With layers
     eligible:str='default', # 'default' or 'reference'
@@ -486,7 +487,7 @@ def select(
         raise InputError(f'the network has no layer that can be quantized: {ws}', 'see `quantnb explain` for every layer and its reason; widen include / exclude')
     return res
 
-# %% ../../nbs/graph/00_ir.ipynb #c046
+# %% ../../nbs/graph/00_ir.ipynb #c048
 @patch
 def others(self:Graph)->dict: # Operator kind to how many there are
     "Operators that are neither layers nor views: they stay float."

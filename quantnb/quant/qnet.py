@@ -101,11 +101,12 @@ def net(self:QuantNet,
     "Stage 4: put a strategy on the network."
     q = self.quantizer; vals = {}
     for path,s in self.sites.items():
-        b = (strategy or {}).get(path, Bits()); l = q.layers[path]; key = path,b.w
-        if self.written.get(key[0]+':w')!=b.w:
+        b = (strategy or {}).get(path, Bits()); l = q.layers[path]
+        if self.written.get(path+':w')!=b.w:
             w = q.weight(path, b.w); vals[l.param] = q.params[l.param] if w is None else w.dequantized
-            if q.bias_param[path]: vals[q.bias_param[path]] = q.bias(path, b.w)
             self.written[path+':w'] = b.w
+        if q.bias_param[path] and self.written.get(path+':b')!=b:
+            vals[q.bias_param[path]] = q.bias(path, b.w, b.a); self.written[path+':b'] = b
         s.use(q.act(path, b.a))
     for k,v in vals.items(): self.written.pop(k, None)
     self.write(vals)
@@ -133,7 +134,7 @@ def calibrate(self:QuantNet,
     q = self.quantizer
     q.observers = {p:s.observer for p,s in self.sites.items()}
     q.inputs = m.inputs or [tuple(x.asnumpy() for x in self.inputs)]
-    q._a.clear(); q._b.clear(); self.written = {k:v for k,v in self.written.items() if not k.endswith(':w')}
+    q._a.clear(); q._b.clear(); self.written = {k:v for k,v in self.written.items() if not k.endswith((':w',':b'))}
     self.float_outputs = None
     return q.observers
 

@@ -105,15 +105,25 @@ def shift(self:Quantizer,
 def bias(self:Quantizer,
     path:str, # Layer
     bits:int, # Width of the weight; 32 gives the bias of the float network
+    act:int=32, # Width of the activation; up to 8 the bias is rounded as integer arithmetic rounds it
 )->np.ndarray: # float32 [C]; None if the layer has no place for a bias
-    "The bias added behind a layer: its own, the folded batch norm's, and the correction for `bits`."
+    "The bias added behind a layer: its own, the folded batch norm's, the correction for `bits`, rounded for `act`."
     p = self.bias_param[path]
     if p is None: return None
-    k = path,bits
+    k = path,bits,act
     if k not in self._b:
         s = self.shift(path, bits) if self.correct else None
-        self._b[k] = self.params[p] if s is None else self.params[p]-s
+        b = self.params[p] if s is None else self.params[p]-s
+        step = self.bias_step(path, bits, act)
+        self._b[k] = b if step is None else (np.rint(b/step)*step).astype(np.float32)
     return self._b[k]
+
+@patch
+def bias_step(self:Quantizer, path, bits, act)->np.ndarray: # float64 [C], or None if it is not rounded
+    "Step of the int32 bias: the product of the two scales, at most a 7-bit weight's."
+    a = self.act(path, act)
+    if bits>8 or a is None: return None
+    return np.float64(a.scale)*self.weight(path, bits).scale.astype(np.float64)/2**max(0, 7-bits)
 
 # %% ../../nbs/quant/04_quantizer.ipynb #c012
 @patch
@@ -126,5 +136,5 @@ def at(self:Quantizer,
         w = self.weight(path, b.w)
         if w is None: continue
         res[self.layers[path].param] = w.dequantized
-        if self.bias_param[path]: res[self.bias_param[path]] = self.bias(path, b.w)
+        if self.bias_param[path]: res[self.bias_param[path]] = self.bias(path, b.w, b.a)
     return res

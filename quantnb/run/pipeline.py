@@ -216,7 +216,7 @@ def trial(self:SearchPipeStep,
     "Stages 4 to 7 of one strategy."
     m = {**self.cost.metrics(strategy), **self.trainer(strategy)}
     if self.measures:
-        l = measure(self.task, self.exporter, dict(model=self.exporter.onnx(strategy)))['model']
+        l = measure(self.task, self.exporter, dict(model=strategy))['model']
         m.update(latency=l and l['median'], latency_p90=l and l['p90'])
     return m
 
@@ -349,6 +349,12 @@ def finish(self:SearchPipeStep):
     self.call('after_search')
 
 @patch
+def final_latency(self:SearchPipeStep, strategies:dict)->dict: # {} where nothing can measure
+    "Latency for the table; a device that is not there leaves its column empty."
+    try: return measure(self.task, self.exporter, strategies, repeat=200)
+    except InputError as e: log.info('no latency in the table: %s', e.what); return {}
+
+@patch
 def final_table(self:SearchPipeStep,
     best:Record,
 )->list: # One dict a row
@@ -358,7 +364,7 @@ def final_table(self:SearchPipeStep,
     rows = {'float':None, 'chosen':best.strategy, 'uniform 8':Strategy.uniform(ps, 8, act(8)), 'uniform 4':Strategy.uniform(ps, 4, act(4))}
     role = next(r for r in ('test','confirm','evaluate') if self.task.has(r)); res = []
     onnx = {k:e.onnx(s) for k,s in rows.items()} if e.builder else {}
-    lat = measure(self.task, e, {k:v for k,v in onnx.items() if k!='float'}, repeat=200) if onnx else {}
+    lat = self.final_latency({k:v for k,v in rows.items() if v is not None}) if onnx else {}
     for k,s in rows.items():
         acc = (self.file_metrics(onnx[k], role) if onnx else evaluate(self.engine.net(s), lambda net: self.task.run(role, net), self.task.metric_name(role))).get('accuracy')
         c = self.cost.metrics(s or Strategy()); l = lat.get(k)
