@@ -196,3 +196,14 @@ def test_ctrl_c_ends_cleanly_and_can_be_resumed(folder, tmp_path):
     r = subprocess.run([sys.executable, '-m', 'quantnb.run.cli', 'run', str(yml), '-d', 'CPU', '-r', '-t', 'demo', '--set', f'max_episode={n+3}'], capture_output=True, text=True, cwd=tmp_path, timeout=300)
     assert r.returncode==0, r.stderr
     assert json.loads((task/'output'/'best.json').read_text())['episodes']==n+3
+
+def test_papermill_refuses_an_unknown_parameter(tmp_path):
+    r = subprocess.run([sys.executable, '-m', 'papermill', str(fashion/'search.ipynb'), str(tmp_path/'out.ipynb'), '-p', 'max_epsiode', '3', '--cwd', str(fashion), '--no-progress-bar'], capture_output=True, text=True, timeout=120)
+    assert r.returncode!=0 and 'did you mean "max_episode"' in r.stderr
+
+def test_launch_lines_of_the_original_give_the_same_history(folder, tmp_path, capsys):
+    yml = folder(); rows = []
+    for i,words in enumerate((['run', str(yml)], ['vega', str(yml)], ['mxOps','clibration','-m','taichu','-c',str(yml)])):
+        assert main([*words, '-d', 'CPU', '-t', f't{i}'])==0, capsys.readouterr().err
+        rows.append([strip(r) for r in history(tmp_path/'tasks'/f't{i}')[1:]])
+    assert rows[0]==rows[1]==rows[2]

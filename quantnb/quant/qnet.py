@@ -74,6 +74,10 @@ class QuantNet:
         self.quantizer = Quantizer(self.graph, {k:p.asnumpy() for k,p in self.params.items()}, observer, bias_correction)
         self.written = {}
         self.write(self.quantizer.params)
+    @property
+    def samples(self):
+        "Samples that went through the network: those of its own calls, or, where it runs inside a compiled `Model`, of its first layer's."
+        return self.meter.samples or min(self.sites.values(), key=lambda s: s.first if s.first is not None else math.inf).rows
     def forward(self, *xs):
         "Outputs as float arrays, in a tuple."
         r = self.cell(**dict(zip(self.names, xs))) if self.names else self.cell(*xs)

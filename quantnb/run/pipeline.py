@@ -125,9 +125,9 @@ def pin_bits(config, graph):
 @patch
 def float_reference(self:SearchPipeStep)->dict: # Metrics of the float network
     "A0, S0, F0 and T0."
-    t = time.time(); m = self.engine.meter; n = m.samples
+    t = time.time(); n = self.engine.samples
     res = {**self.cost.metrics(Strategy()), **self.trainer(None)}
-    self.float_seconds,self.float_samples = time.time()-t,m.samples-n
+    self.float_seconds,self.float_samples = time.time()-t,self.engine.samples-n
     if self.measures:
         l = measure(self.task, self.exporter, {})['float']
         if l is None: raise InputError('latency is an objective, but the float model could not be measured', 'see logs; check om_input_shape and batch_size')
@@ -187,14 +187,14 @@ def remember(self:SearchPipeStep, r:Record):
 @patch
 def step(self:SearchPipeStep)->Record:
     "One episode: stages 3 to 8."
-    t = time.time(); m = self.engine.meter; n = m.samples
+    t = time.time(); n = self.engine.samples
     p = self.agent.propose(self.history); i = len(self.history)
     r = Record(i, p.strategy, p.proposed if p.proposed!=p.strategy else None, phase=p.phase, extra=p.extra)
     old = self.seen.get(p.strategy)
     if old is not None: r = replace(r, metrics=old.metrics, missed=old.missed, status='cached', reason=f'same as episode {old.episode}')
     else:
         try:
-            with time_limit(self.config.timeout, m): mets = self.trial(p.strategy)
+            with time_limit(self.config.timeout, self.engine.meter): mets = self.trial(p.strategy)
             r = replace(r, metrics=mets, missed=self.config.targets.missed(mets, self.float['accuracy']))
         except KeyboardInterrupt: raise
         except Exception as e:
@@ -204,7 +204,7 @@ def step(self:SearchPipeStep)->Record:
             r = replace(r, status='failed', reason=why, metrics=self.cost.metrics(p.strategy))
     r = replace(r, reward=self.reward(r, [o.reward for o in self.history.ok if o.reward is not None]))
     self.agent.learn(r)
-    r = replace(r, seconds=time.time()-t, forward_samples=m.samples-n)
+    r = replace(r, seconds=time.time()-t, forward_samples=self.engine.samples-n)
     self.history.append(r); self.dir.append(r.to_json()); self.remember(r)
     self.call('after_trial', r)
     return r

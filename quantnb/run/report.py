@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['COLORS', 'COLORS_AT', 'FINAL', 'plot_bits', 'plot_rewards', 'plot_front', 'plot_strategies', 'Table', 'final_table',
-           'verdict', 'report_notebook', 'report']
+           'verdict', 'report_notebook', 'report', 'check_parameters']
 
 # %% ../../nbs/run/03_report.ipynb #c003
 import json, logging, os, tempfile
@@ -15,6 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from nbconvert import HTMLExporter
 from pathlib import Path
 from ..types import *
+from ..config import did_you_mean
 from .history import *
 
 # %% ../../nbs/run/03_report.ipynb #c005
@@ -182,3 +183,13 @@ def report(
     ex = HTMLExporter(template_name='basic', exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True); body,_ = ex.from_notebook_node(nb)
     write_atomic(page, _PAGE.format(title=f'quantnb {t.task_id}', body=body))
     return page
+
+# %% ../../nbs/run/03_report.ipynb #c026
+def check_parameters(
+    names:dict, # `globals()` of the notebook, behind its parameters
+    before, # The names there were in front of them
+):
+    "`InputError` for a parameter that the notebook does not have."
+    known = set(names.get('__annotations__', {}))
+    odd = [k for k in names if k not in before and k not in known and not k.startswith('_') and k!='before']
+    if odd: raise InputError(f'this notebook has no parameter {", ".join(map(repr, odd))}'+did_you_mean(odd[0], known), f'its parameters are {", ".join(sorted(known))}')
