@@ -207,3 +207,9 @@ def test_launch_lines_of_the_original_give_the_same_history(folder, tmp_path, ca
         assert main([*words, '-d', 'CPU', '-t', f't{i}'])==0, capsys.readouterr().err
         rows.append([strip(r) for r in history(tmp_path/'tasks'/f't{i}')[1:]])
     assert rows[0]==rows[1]==rows[2]
+
+def test_search_on_the_deployed_graph(folder, tmp_path, capsys):
+    assert run(folder(), '--set', 'engine=onnxruntime', capsys=capsys)[0]==0
+    best = json.loads((tmp_path/'tasks'/'demo'/'output'/'best.json').read_text())
+    assert best['metrics']['accuracy']==best['files']['onnx']['accuracy'], 'the file is what was scored'
+    assert best['forward_samples']%64==0 and best['forward_samples']>0 and best['parity']['onnx']['agreement']>=.95

@@ -51,3 +51,12 @@ def test_another_batch_size_and_original_untouched():
     whole,part = q(*x).asnumpy(),q(x[0][:3]).asnumpy()
     np.testing.assert_allclose(whole[:3], part, atol=1e-5)
     np.testing.assert_array_equal(before[0], outputs(net, x)[0])
+
+def test_a_new_strategy_compiles_nothing():
+    ms.set_context(mode=ms.GRAPH_MODE)
+    net,x = make('cnn', 4)
+    qn = QuantNet(net, read_graph(net, x), x); qn.calibrate(lambda m: [m(*x)] and None)
+    paths = [l.path for l in qn.graph.quantizable]; graphs = set(qn.cell.compile_cache)
+    assert graphs
+    for w in (2,3,4,8,16,32): outputs(qn.net(Strategy.uniform(paths, w, min(w, 8))), x)
+    assert set(qn.cell.compile_cache)==graphs

@@ -20,6 +20,7 @@ from ..quant.qnet import *
 from ..deploy.onnx import *
 from ..deploy.qdq import *
 from ..deploy.session import *
+from ..deploy.engine import *
 from ..deploy.mindir import to_mindir, any_batch, MindirNet
 from ..device.runner import *
 
@@ -78,11 +79,11 @@ class Exporter:
         engine, # Calibrated
     ):
         self.task,self.q,self.why,self.device,self._float = task,engine.quantizer,'',None,None
+        low = task.config.trainer.low_bits
         try:
-            g = engine.graph; b = g.batch
-            other = read_at_batch(task.net, task.inputs, task.input_names, b+1)
-            self.float = to_onnx(g, self.q.params, other)
-            self.builder = QdqBuilder(self.float, self.q, task.config.trainer.low_bits)
+            g = engine.graph
+            self.float = getattr(engine, 'float', None) or to_onnx(g, self.q.params, read_at_batch(task.net, task.inputs, task.input_names, g.batch+1))
+            self.builder = engine.builder if low=='int8' and hasattr(engine, 'builder') else QdqBuilder(self.float, self.q, low)
         except Unsupported as e: self.float,self.builder,self.why = None,None,str(e)
     @property
     def formats(self): return (['onnx'] if self.builder else [])+['mindir']
@@ -124,6 +125,7 @@ def check(self:Exporter,
     batches=(1,8,64,65,250),
 )->dict: # Format to dict(agreement, max_diff, rows, batches)
     "Agreement of files with the simulation; `agreement` is that of the worst batch size."
+    engine = getattr(engine, 'reference', engine) # the simulation, whatever engine the search uses
     engine.net(strategy); ins = engine.fed(lambda net: self.task.run('evaluate', net)) or engine.quantizer.inputs
     c,s = engine.meter.calls,engine.meter.samples
     ref = [engine.forward(*(ms.Tensor(x) for x in b)) for b in ins]
