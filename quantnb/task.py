@@ -28,7 +28,7 @@ class Task:
         act_bits=None, # Candidate widths of the activations; as the weights if None
         confirm=None, # Like `evaluate`, on data for the last choice
         test=None, # Like `evaluate`, on data that steers nothing
-        objectives=('accuracy','compress_ratio'), # Metrics; accuracy is one of them
+        objectives=('accuracy','compress_ratio'), # Metrics, accuracy among them; or a dict of metric to 'MAX' or 'MIN'
         metric_name:str=None, # Key of the dict that `evaluate` returns
         **settings, # Any key of the yml by its short name: max_episode=30, seed=1, exclude=['head'], ...
     ):
@@ -44,8 +44,10 @@ class Task:
 # %% ../nbs/03_task.ipynb #c007
 def _config(targets, bits, act_bits, objectives, metric_name, settings):
     "A `Config` from keywords."
+    directions = dict(objectives) if isinstance(objectives, dict) else {}
+    if directions.setdefault('accuracy', targets.direction)!=targets.direction and targets.direction!='MAX': raise InputError('objectives and targets disagree on the direction of the accuracy', 'say MIN in both')
     s = dict(objective_keys=list(objectives), acc_threshold=targets.accuracy, acc_threshold_mode=targets.mode,
-        compress_threshold=targets.compress_ratio, latency_threshold=targets.latency, objectives=dict(accuracy=targets.direction))
+        compress_threshold=targets.compress_ratio, latency_threshold=targets.latency, objectives=directions)
     hp = [dict(key='network.bit_candidates', range=list(bits))] + ([dict(key='network.act_bit_candidates', range=list(act_bits))] if act_bits else [])
     d = dict(pipeline=['nas'], nas=dict(model=dict(model_desc=dict(common=dict(network='net'))), search_space=dict(hyperparameters=hp),
         search_algorithm={k:v for k,v in s.items() if v is not None}, trainer=dict(custom_eval=dict(type='evaluate', metric_name=metric_name)),

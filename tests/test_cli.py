@@ -179,7 +179,11 @@ def test_the_same_yml_gives_the_same_history_and_so_does_a_resumed_one(folder, t
     f = tmp_path/'tasks'/'two'/'output'/'history.jsonl'; lines = f.read_text().split('\n')
     f.write_text('\n'.join(lines[:5])+'\n'+lines[5][:40])
     assert run(yml, '-r', '-t', 'two', capsys=capsys)[0]==0
-    assert [strip(r) for r in history(tmp_path/'tasks'/'two')[1:]]==[strip(r) for r in one[1:]]
+    again = history(tmp_path/'tasks'/'two')
+    assert [r['resumed'] for r in again if 'resumed' in r]==[4]
+    assert [strip(r) for r in again[1:] if 'resumed' not in r]==[strip(r) for r in one[1:]]
+    code,_,err = run(yml, '-r', '-t', 'two', '--set', 'compress_threshold=70', capsys=capsys)
+    assert code==2 and 'targets or objectives have changed' in err
 
 def test_ctrl_c_ends_cleanly_and_can_be_resumed(folder, tmp_path):
     yml = folder(('evaluate', 'slow'), ('max_episode: 8', 'max_episode: 300'))
@@ -196,6 +200,30 @@ def test_ctrl_c_ends_cleanly_and_can_be_resumed(folder, tmp_path):
     r = subprocess.run([sys.executable, '-m', 'quantnb.run.cli', 'run', str(yml), '-d', 'CPU', '-r', '-t', 'demo', '--set', f'max_episode={n+3}'], capture_output=True, text=True, cwd=tmp_path, timeout=300)
     assert r.returncode==0, r.stderr
     assert json.loads((task/'output'/'best.json').read_text())['episodes']==n+3
+
+def test_ctrl_c_inside_a_graph(tmp_path):
+    "The example's own evaluation, so that the signal comes while MindSpore runs a graph."
+    task = tmp_path/'tasks'/'demo'
+    words = [sys.executable, '-m', 'quantnb.run.cli', 'run', str(fashion/'quant.yml'), '-d', 'CPU', '-t', 'demo', '--set', f'local_base_path={tmp_path/"tasks"}']
+    p = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path)
+    for _ in range(900):
+        if (task/'output'/'best.json').exists() and len((task/'output'/'history.jsonl').read_text().split('\n'))>3: break
+        time.sleep(.1)
+    time.sleep(.3); p.send_signal(signal.SIGINT); out,_ = p.communicate(timeout=120)
+    assert p.returncode==130 and '-r -t demo' in out, out
+    assert json.loads((task/'output'/'best.json').read_text())['stop_reason']=='interrupted'
+    assert json.loads((task/'output'/'history.jsonl').read_text().strip().split('\n')[-1])['stop_reason']=='interrupted'
+
+def test_the_papermill_line_of_the_readme(tmp_path):
+    r = subprocess.run([sys.executable, '-m', 'papermill', 'examples/fashion/search.ipynb', str(tmp_path/'out.ipynb'), '-p', 'max_episode', '3', '--no-progress-bar'], capture_output=True, text=True, timeout=300, cwd=fashion.parent.parent)
+    assert r.returncode==0, r.stderr[-2000:]
+
+NAMES = {'trainer.observer=mze':'mse', 'search_algorithm.type=MsQuantRl':'MsQuantRL', 'trainer.callbacks=[OptExport]':'OptExportCallback', 'device_evaluator.custom=Nonsense':'QuantCustomEvaluator', 'pin={nowhere: 8}':'fc'}
+@pytest.mark.parametrize('words', NAMES)
+def test_unknown_names(words, folder, tmp_path, capsys):
+    yml = folder(('  trainer:', '  evaluator: {device_evaluator: {hardware: CPU}}\n  trainer:'))
+    code,_,err = run(yml, '--set', words, capsys=capsys)
+    assert code==2 and NAMES[words] in err and not (tmp_path/'tasks'/'demo').exists()
 
 def test_papermill_refuses_an_unknown_parameter(tmp_path):
     r = subprocess.run([sys.executable, '-m', 'papermill', str(fashion/'search.ipynb'), str(tmp_path/'out.ipynb'), '-p', 'max_epsiode', '3', '--cwd', str(fashion), '--no-progress-bar'], capture_output=True, text=True, timeout=120)

@@ -23,9 +23,18 @@ from .quantizer import *
 class Meter:
     "Forward calls, samples, time limit, and inputs worth remembering."
     keep_rows,keep_bytes = 512,64*2**20 # at most this much is remembered
-    def __init__(self): self.calls,self.samples,self.deadline,self.recording,self.inputs,self._kept = 0,0,None,False,[],[0,0]
+    def __init__(self):
+        self.calls,self.samples,self.deadline,self.recording,self.inputs,self._kept = 0,0,None,False,[],[0,0]
+        self.inside,self.pending = 0,None
+    def interrupt(self, error, frame=None):
+        "Raise `error` now, or as soon as no forward is running."
+        while frame is not None and frame.f_code.co_name!='fake_quant': frame = frame.f_back
+        if self.inside or frame is not None: self.pending = error
+        else: raise error
+    def settle(self):
+        if self.pending: e,self.pending = self.pending,None; raise e
     def before(self, args, kwargs):
-        xs = [*args, *kwargs.values()]
+        self.settle(); xs = [*args, *kwargs.values()]
         self.calls += 1; self.samples += next((a.shape[0] for a in xs if hasattr(a, 'shape') and len(a.shape)), 1)
         if self.deadline and time.monotonic()>self.deadline: raise TrialError('the trial took longer than worker.timeout', 'raise general.worker.timeout, or evaluate on fewer samples')
         if self.recording and self._kept[0]<self.keep_rows and self._kept[1]<self.keep_bytes:
@@ -37,8 +46,11 @@ def _metered(net, meter):
     "Give the outermost Cell a subclass whose call goes through the meter."
     base = type(net)
     def __call__(self, *args, **kwargs):
-        self.fq_meter.before(args, kwargs)
-        return base.__call__(self, *args, **kwargs)
+        m = self.fq_meter; m.before(args, kwargs); m.inside += 1
+        try: r = base.__call__(self, *args, **kwargs)
+        finally: m.inside -= 1
+        m.settle()
+        return r
     net.__class__ = type(base.__name__, (base,), dict(__call__=__call__, __module__=base.__module__, __qualname__=base.__qualname__))
     object.__setattr__(net, 'fq_meter', meter)
     return net
@@ -218,7 +230,7 @@ def as_metrics(
     if isinstance(r, dict):
         d = {k:float(v) for k,v in ((k,item(v)) for k,v in r.items()) if isinstance(v, numbers.Number)}
         if metric_name is None and len(d)==1: metric_name = next(iter(d))
-        if metric_name not in d: raise InputError(f'the evaluation returned no {metric_name!r}; it returned {sorted(r)}', f'set trainer.custom_eval.metric_name to one of {sorted(d)}')
+        if metric_name not in d: raise InputError((f'the evaluation returned no {metric_name!r}' if metric_name else 'the evaluation returned several values')+f'; it returned {sorted(r)}', f'set trainer.custom_eval.metric_name (in Python: metric_name) to one of {sorted(d)}')
         d['accuracy'] = d[metric_name]
     else:
         v = item(r)

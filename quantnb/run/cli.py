@@ -88,6 +88,8 @@ def run(yml:Yml, device:Device='auto', set_:Sets=None, task_id:TaskId=None, resu
 def check(yml:Yml, set_:Sets=None):
     "Only validate the yml; tell everything that is wrong, with its line."
     c = _load(yml, set_)
+    from quantnb.run.pipeline import check_names
+    check_names(c)
     print(f'{yml}: good; {len(c.objectives)} objectives ({", ".join(c.objectives)}), widths {c.w_bits}, {c.policy.max_episode} episodes')
 
 # %% ../../nbs/run/04_cli.ipynb #c013

@@ -88,8 +88,8 @@ def read(self:TaskDir)->tuple: # First line as a dict, History
         try: rows.append(json.loads(l))
         except json.JSONDecodeError: break # torn by a crash: the last
     if not rows: raise InputError(f'{self.history_file} is empty', 'start the task again under another id')
-    head = rows[0]; end = [r for r in rows[1:] if 'stop_reason' in r]
-    h = History(head['float'], head['objectives'], Targets(**head['targets']), [Record.from_json(r) for r in rows[1:] if 'episode' in r])
+    head = rows[0]; head.update({k:v for r in rows for k,v in r.items() if 'resumed' in r and k=='max_episode'}); end = [r for r in rows[1:] if 'stop_reason' in r]
+    h = History(head['float'], head['objectives'], Targets(**head['targets']), [Record.from_json(r) for r in rows[1:] if 'strategy' in r])
     h.stop_reason = end[-1]['stop_reason'] if end and rows[-1] is end[-1] else ''
     return head,h
 

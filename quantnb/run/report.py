@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['COLORS', 'COLORS_AT', 'FINAL', 'plot_bits', 'plot_rewards', 'plot_front', 'plot_strategies', 'Table', 'final_table',
-           'verdict', 'report_notebook', 'report', 'check_parameters']
+           'verdict', 'report_notebook', 'report', 'check_parameters', 'find_upwards']
 
 # %% ../../nbs/run/03_report.ipynb #c003
 import json, logging, os, tempfile
@@ -178,7 +178,7 @@ def report(
     out,page = t.output/'report.ipynb',t.output/'report.html'
     with tempfile.TemporaryDirectory() as d:
         src = Path(d)/'report.ipynb'; nbformat.write(report_notebook(t.task_id), src)
-        pm.execute_notebook(str(src), str(out), dict(folder=str(t.root.resolve())), progress_bar=False, kernel_name='python3', extra_arguments=['--log-level=ERROR'], log_output=False)
+        pm.execute_notebook(str(src), str(out), dict(folder=str(t.root.resolve())), progress_bar=False, kernel_name='python3', extra_arguments=['--log-level=CRITICAL'], log_output=False)
     nb = nbformat.read(out, 4); logging.getLogger('traitlets').setLevel(logging.ERROR) # says that pictures have no alternative text; the headings say what they are
     ex = HTMLExporter(template_name='basic', exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True); body,_ = ex.from_notebook_node(nb)
     write_atomic(page, _PAGE.format(title=f'quantnb {t.task_id}', body=body))
@@ -193,3 +193,10 @@ def check_parameters(
     known = set(names.get('__annotations__', {}))
     odd = [k for k in names if k not in before and k not in known and not k.startswith('_') and k!='before']
     if odd: raise InputError(f'this notebook has no parameter {", ".join(map(repr, odd))}'+did_you_mean(odd[0], known), f'its parameters are {", ".join(sorted(known))}')
+
+# %% ../../nbs/run/03_report.ipynb #c028
+def find_upwards(
+    path, # Relative to the current folder or to one above it
+)->Path: # `path` itself if there is none
+    "Where a file is."
+    return next((d/path for d in (Path(), *Path.cwd().parents) if (d/path).exists()), Path(path))

@@ -27,6 +27,7 @@ from ..device.runner import *
 # %% ../../nbs/run/01_trial.ipynb #c005
 def open_engine(
     task:Task,
+    check=None, # Function of the graph that may refuse it, before calibration
 ): # An engine, calibrated: `net(strategy)`, `quantizer`, `graph`, `meter`
     "Stages 1 and 5: read the graph, select layers, put the quantizers in, calibrate."
     s,t = task.config.space,task.config.trainer
@@ -34,6 +35,7 @@ def open_engine(
     name = 'mindspore' if t.engine=='auto' else t.engine
     if name not in ENGINES: raise InputError(f'the engine {name!r} is not available', f'trainer.engine: one of auto, {", ".join(ENGINES)}')
     e = ENGINES[name](task.net, g, task.inputs, task.input_names, observer=t.observer, bias_correction=t.bias_correction)
+    if check: check(e.graph)
     e.calibrate(task.run_calib)
     return e
 
@@ -45,13 +47,16 @@ def time_limit(
 ):
     "Raise `TrialError` when the time is over."
     if not seconds: yield; return
-    def ring(*_): raise TrialError(f'the trial took longer than worker.timeout ({seconds:g} s)', 'raise general.worker.timeout, or evaluate on fewer samples')
+    def ring(_, frame):
+        e = TrialError(f'the trial took longer than worker.timeout ({seconds:g} s)', 'raise general.worker.timeout, or evaluate on fewer samples')
+        if meter: meter.interrupt(e, frame)
+        else: raise e
     main = threading.current_thread() is threading.main_thread()
     if meter: meter.deadline = time.monotonic()+seconds
     if main: old = signal.signal(signal.SIGALRM, ring); signal.setitimer(signal.ITIMER_REAL, seconds)
     try: yield
     finally:
-        if meter: meter.deadline = None
+        if meter: meter.deadline = meter.pending = None
         if main: signal.setitimer(signal.ITIMER_REAL, 0); signal.signal(signal.SIGALRM, old)
 
 # %% ../../nbs/run/01_trial.ipynb #c009

@@ -66,4 +66,5 @@ def __call__(self:Reward,
     if isinstance(record, Record) and record.status=='failed': return worst
     if self.custom: r = self.custom(record, Record(-1, Strategy(), metrics=self.float))
     else: r = self.value(record.metrics if isinstance(record, Record) else record)
-    return float(r) if math.isfinite(r) else worst
+    if not math.isfinite(r): raise TrialError(f'the reward is {r}')
+    return float(r)
