@@ -39,7 +39,7 @@ class Task:
         self.folder = '.'
         self._net,self._inputs = net,inputs
         self.fns = dict(calib=calib, evaluate=evaluate, confirm=confirm, test=test, reward=reward if callable(reward) else None)
-    def __repr__(self): return f"Task({self.config.path or 'from Python'}: {list(self.config.objectives)}, widths {self.config.w_bits})"
+    def __repr__(self): return f"Task({Path(self.config.path).name or 'from Python'}: {list(self.config.objectives)}, widths {self.config.w_bits})"
 
 # %% ../nbs/03_task.ipynb #c007
 def _config(targets, bits, act_bits, objectives, metric_name, settings):
