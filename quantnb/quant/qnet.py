@@ -151,7 +151,7 @@ def calibrate(self:QuantNet,
     q.observers = {p:s.observer for p,s in self.sites.items()}
     q.inputs = m.inputs or [tuple(x.asnumpy() for x in self.inputs)]
     q._a.clear(); q._b.clear(); self.written = {k:v for k,v in self.written.items() if not k.endswith((':w',':b'))}
-    self.float_outputs = None
+    self.float_outputs = self.cut = None
     return q.observers
 
 @patch
@@ -189,12 +189,23 @@ def _log_softmax(x): x = x-x.max(1, keepdims=True); return x-np.log(np.exp(x).su
 
 # %% ../../nbs/quant/05_qnet.ipynb #c014
 @patch
+def remembered(self:QuantNet, rows:int)->list: # Batches; the first one alone, cut to `rows`, where it has as many and the network takes them
+    "Inputs to compare outputs on. What was found out is kept, so a network is compiled for at most one more shape."
+    ins = self.quantizer.inputs; n = len(ins[0][0]) if ins[0][0].ndim else 0
+    if self.cut is None:
+        self.cut = []
+        if n>rows and all(o.ndim and len(o)==n for o in ins[0]):
+            try: self.forward(*(ms.Tensor(o[:rows]) for o in ins[0])); self.cut = [tuple(o[:rows] for o in ins[0])]
+            except Exception: pass # the network insists on its batch
+    return self.cut or ins
+
+@patch
 def outputs(self:QuantNet,
-    rows:int=128, # Samples at least, if calibration fed as many; whole batches, because another shape would be compiled anew
+    rows:int=100, # Samples, if calibration fed as many
 )->tuple: # Arrays, concatenated over the batches
     "Outputs of the network as it stands, on the remembered inputs."
     c,s = self.meter.calls,self.meter.samples; outs,n = [],0
-    for b in self.quantizer.inputs:
+    for b in self.remembered(rows):
         outs.append(self.forward(*(ms.Tensor(o) for o in b))); n += len(b[0]) if b[0].ndim else 1
         if n>=rows: break
     self.meter.calls,self.meter.samples = c,s # bookkeeping, not part of the user's evaluation
