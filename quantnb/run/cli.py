@@ -39,7 +39,7 @@ def choose_device(
     if want!='CPU' and not there(want):
         raise InputError(f'-d {device}: MindSpore sees no {want} device here', 'run with -d CPU: the search is the same, and the files are for any device; '
             + ('on an Ascend machine install CANN and source its set_env.sh first' if want=='Ascend' else 'this MindSpore has no GPU support'))
-    ms.set_device(want)
+    if ms.get_context('device_target')!=want: ms.set_device(want) # it can be set only before anything has run
     return want
 
 # %% ../../nbs/run/04_cli.ipynb #c010
