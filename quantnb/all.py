@@ -27,6 +27,8 @@ from .quant.qnet import *
 from .deploy.onnx import *
 from .deploy.qdq import *
 from .deploy.session import *
+from .deploy.reference import *
+from .deploy.facade import *
 from .deploy.engine import *
 from .deploy.mindir import to_mindir, MindirNet
 from .device.runner import *

@@ -16,7 +16,8 @@ from ..graph.ir import *
 from ..quant.qnet import *
 from .onnx import *
 from .qdq import *
-from .session import *
+from .reference import *
+from .facade import *
 
 # %% ../../nbs/deploy/04_engine.ipynb #c005
 @register_engine('onnxruntime')
@@ -29,45 +30,61 @@ class OrtEngine:
         names:tuple=None, # Keywords of the inputs, if the network wants them
         observer:str='mse', # How activation ranges are chosen
         bias_correction:bool=True,
-        threads:int=2, # Of a session that evaluates
+        workers:int=2, # Sessions of one thread each that share a batch
     ):
-        self.like,self.threads = net,threads
-        self.reference = QuantNet(net, graph, inputs, names, observer, bias_correction)
-        self.graph,self.quantizer,self.meter = self.reference.graph,self.reference.quantizer,Meter()
-        self.other = read_at_batch(net, inputs, names, graph.batch+1)
-        self.float_outputs = None
+        self.like,self.inputs,self.names,self.workers = net,inputs,names,workers
+        self.sim = QuantNet(net, graph, inputs, names, observer, bias_correction)
+        self.graph,self.quantizer,self.meter = self.sim.graph,self.sim.quantizer,Meter()
+        self.float_outputs = self._reference = None
     @property
     def samples(self): return self.meter.samples
+    @property
+    def float(self): return self.deployed.top.float
+    @property
+    def builder(self): return self.deployed.top.builder
 
 @patch
 def calibrate(self:OrtEngine,
     run, # Function of a network: the user's calibration
 )->dict: # Layer path to `Observer`
-    "Calibrate the reference, then write the float graph that strategies are assembled from."
-    res = self.reference.calibrate(run)
-    self.float = to_onnx(self.graph, self.quantizer.params, self.other)
-    self.builder = QdqBuilder(self.float, self.quantizer)
-    self.float_outputs = None
+    "Calibrate the simulation, then write the float graph that strategies are assembled from."
+    res = self.sim.calibrate(run)
+    self.deployed = Deployed(self.like, self.quantizer, self.inputs, self.names, workers=self.workers, meter=self.meter)
+    self.float_outputs = self._reference = None
     return res
 
 @patch
 def net(self:OrtEngine,
     strategy:Strategy=None, # Widths; None for the float graph
-)->OrtNet: # What the user's functions are given
+)->nn.Cell: # What the user's functions are given
     "Stage 4: the deployed graph of a strategy."
-    return OrtNet(self.builder.build(strategy) if strategy is not None else self.float.bytes(), like=self.like, threads=self.threads, meter=self.meter)
+    return self.deployed.net(strategy)
 
 # %% ../../nbs/deploy/04_engine.ipynb #c006
+@patch(as_prop=True)
+def reference(self:OrtEngine):
+    "What files are compared with; made when it is first asked for."
+    if self._reference is None: self._reference = Reference(self.like, self.inputs, self.names, self.builder) if any(n.op=='Conv' for n in self.builder.ops) else self.sim
+    return self._reference
+
+@patch
+def forward(self:OrtEngine, net, *xs):
+    "Outputs of a façade, called as the network's inputs are given, as arrays."
+    r = net(**dict(zip(self.names, xs))) if self.names else net(*xs)
+    return tuple(o.asnumpy() for o in (r if isinstance(r, (tuple,list)) else (r,)) if isinstance(o, ms.Tensor))
+
 @patch
 def divergence_of(self:OrtEngine, strategy)->float:
-    "Divergence of a strategy from the float graph, on the remembered inputs."
+    "Divergence of a strategy from the float graph, on 128 of the remembered inputs."
     c,s = self.meter.calls,self.meter.samples
     def outs(net):
         rs,n = [],0
         for b in self.quantizer.inputs:
-            r = net(*b); rs.append([o.asnumpy() for o in (r if isinstance(r, tuple) else (r,))]); n += len(b[0])
+            b = tuple(x[:128-n] if x.ndim and len(x)==len(b[0]) and self.float.dynamic else x for x in b)
+            rs.append(self.forward(net, *b)); n += len(b[0]) if b[0].ndim else 1
             if n>=128: break
-        return tuple(np.concatenate(o) for o in zip(*rs))
+        same = len({tuple(o.shape[1:] for o in r) for r in rs})==1
+        return tuple(np.concatenate(o) for o in zip(*rs)) if same and rs[0] and rs[0][0].ndim else rs[0]
     if self.float_outputs is None: self.float_outputs = outs(self.net(None))
     d = divergence(self.float_outputs, outs(self.net(strategy)))
     self.meter.calls,self.meter.samples = c,s

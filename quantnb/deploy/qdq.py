@@ -54,12 +54,15 @@ def _field(no, b):
 
 _AXIS = {a:_field(5, oh.make_attribute('axis', a).SerializeToString()) for a in range(-1, 8)}
 
+Piece = collections.namedtuple('Piece', 'bytes op ins outs') # a serialized node and what it reads and makes
+
 def _node(op, ins, out, axis=None):
-    return _field(1, b''.join(_field(1, i) for i in ins)+_field(2, out)+_field(3, out)+_field(4, op)+(b'' if axis is None else _AXIS[axis]))
+    b = _field(1, b''.join(_field(1, i) for i in ins)+_field(2, out)+_field(3, out)+_field(4, op)+(b'' if axis is None else _AXIS[axis]))
+    return Piece(b, op, tuple(ins), (out,))
 
 def _model(nodes, inits, ins, outs):
     opset = oh.make_opsetid('', OPSET).SerializeToString()
-    g = b''.join([*nodes, _field(2, 'quantnb'), *inits, *(_field(11, i) for i in ins), *(_field(12, o) for o in outs)])
+    g = b''.join([*(n.bytes for n in nodes), _field(2, 'quantnb'), *inits, *(_field(11, i) for i in ins), *(_field(12, o) for o in outs)])
     return b'\x08'+bytes([IR_VERSION])+_field(2, 'quantnb')+_field(7, g)+_field(8, opset)
 
 # %% ../../nbs/deploy/01_qdq.ipynb #c009
@@ -71,7 +74,7 @@ class _Op:
     ins:tuple
     outs:tuple
     rest:bytes # Everything but the inputs, serialized
-    def bytes(self, ins): return _field(1, b''.join(_field(1, i) for i in ins)+self.rest)
+    def piece(self, ins): return Piece(_field(1, b''.join(_field(1, i) for i in ins)+self.rest), self.op, tuple(ins), self.outs)
 
 def _take_apart(n):
     m = onnx.NodeProto(); m.CopyFrom(n); del m.input[:]
@@ -90,6 +93,7 @@ class QdqBuilder:
         o:OnnxGraph, # Float graph, batch norm folded
         quantizer, # Calibrated `Quantizer`
         low_bits:str='int8', # How weights of 4 bits and fewer are stored: 'int8' runs on integer kernels, 'int4' is for file size
+        inputs:list=None, # Tuples of arrays to take ranges from, where the graph is not the whole network; the calibration's if None
     ):
         if low_bits not in ('int8','int4'): raise InputError(f'low_bits is {low_bits!r}', "'int8' or 'int4'")
         self.o,self.q,self.low = o,quantizer,low_bits
@@ -104,11 +108,12 @@ class QdqBuilder:
         self.side = {n.name:int(n.ins[1] in self.weight) for n in self.ops if n.name in self.path} # which operand the weight is
         self.added = {b:n for n,b in o.biases.items() if n in self.path and b not in o.node(n).input}
         self.feeds = {n.ins[1-self.side[n.name]]:self.path[n.name] for n in self.ops if n.name in self.path and len(o.layers[self.path[n.name]])==1}
+        self.makes = {t:n for n in self.ops for t in n.outs}
         self.tail = {n.outs[0]:self._tail(n.outs[0]) for n in self.ops}
         self.clip = {n.name:self._limits(n) for n in self.ops if n.op in CLIP}
         self.inits,self.ids,self.chan,self.known = {},{},{},{}
         self.io = [v.SerializeToString() for v in o.inputs],[v.SerializeToString() for v in o.outputs]
-        self.ranges = None
+        self.inputs,self.ranges = inputs,None
 
 # %% ../../nbs/deploy/01_qdq.ipynb #c011
 @patch
@@ -137,7 +142,7 @@ def _observed(self:QdqBuilder):
     for n in self.ops:
         if n.op in POOL or n.op=='Add' and len(self.activations(n))==2: need |= {*self.activations(n), n.outs[0], self.tail[n.outs[0]]}
     need = sorted(t for t in need if t not in self.feeds or self.q.act(self.feeds[t], 8) is None)
-    return observe(self.o, self.q.inputs, need) if need else {}
+    return observe(self.o, self.inputs or self.q.inputs, need) if need else {}
 
 @patch
 def grid8(self:QdqBuilder, t):
@@ -232,7 +237,7 @@ def _int4(name, q): return oh.make_tensor(name, TP.INT4, q.shape, q.ravel().toli
 
 # %% ../../nbs/deploy/01_qdq.ipynb #c019
 class _Out:
-    "A graph in the making: bytes of nodes, names of constants."
+    "A graph in the making: pieces and names of constants."
     def __init__(self, b, p): self.b,self.p,self.nodes,self.used,self.alias,self.stored,self.forced = b,p,[],{},{},{},set()
     def const(self, name, make): self.used[self.b.constant(name, make)] = 1; return name
     def node(self, op, ins, out, axis=None): self.nodes.append(_node(op, ins, out, axis)); return out
@@ -251,7 +256,7 @@ def integers(self:_Out, w, bits):
 
 # %% ../../nbs/deploy/01_qdq.ipynb #c020
 @patch
-def cast(self:_Out, src, out): return self.nodes.append(_field(1, oh.make_node('Cast', [src], [out], name=out, to=TP.FLOAT).SerializeToString()))
+def cast(self:_Out, src, out): self.nodes.append(Piece(_field(1, oh.make_node('Cast', [src], [out], name=out, to=TP.FLOAT).SerializeToString()), 'Cast', (src,), (out,)))
 
 @patch
 def float_weight(self:_Out, w, bits):
@@ -365,22 +370,52 @@ def op(self:_Out, n):
         elif b.added.get(i) in self.p.bits: ins[k] = self.const(*self.bias(b.added[i], i))
         elif i in b.weight and b.weight[i] in self.p.widths: ins[k] = self.float_weight(i, self.p.widths[b.weight[i]])
         else: ins[k] = self.const(i, lambda: init[i])
-    self.nodes.append(n.bytes(ins))
+    self.nodes.append(n.piece(ins))
     closed = n.name in self.p.whole and (n.op not in ('Gemm','MatMul'))
     for t in n.outs: self.store(t, t, closed, carried=closed and n.op in CARRY|{'Concat'})
 
 # %% ../../nbs/deploy/01_qdq.ipynb #c026
 @patch
+def pieces(self:QdqBuilder, strategy=None):
+    "The graph of a strategy, not put together yet: pieces, names of the constants they read."
+    out = _Out(self, self.plan(strategy or {}))
+    for v in self.o.inputs: out.store(v.name, v.name, False)
+    for n in self.ops+self.ends: out.op(n)
+    return out.nodes,list(out.used)
+
+@patch
 def build(self:QdqBuilder,
     strategy:Strategy=None, # Widths; None or {} is the float graph
 )->bytes: # Serialized model
     "The graph of a strategy."
-    p = self.plan(strategy or {}); out = _Out(self, p)
-    for v in self.o.inputs: out.store(v.name, v.name, False)
-    for n in self.ops+self.ends: out.op(n)
-    return _model(out.nodes, [self.inits[k] for k in out.used], *self.io)
+    nodes,used = self.pieces(strategy)
+    return _model(nodes, [self.inits[k] for k in used], *self.io)
 
-# %% ../../nbs/deploy/01_qdq.ipynb #c031
+# %% ../../nbs/deploy/01_qdq.ipynb #c028
+@patch
+def rounded(self:QdqBuilder,
+    strategy:Strategy, # Widths
+)->dict: # Tensor to `ActGrid`
+    "Tensors that the graph of a strategy stores on a grid that some reader would not have put them on."
+    p = self.plan(strategy); res = {}
+    for n in self.ops:
+        for t in n.outs if n.name in p.dropped or n.name in p.whole and n.op not in ('Gemm','MatMul') else ():
+            if not p.want.get(t): continue
+            g = _base(p.want[t])
+            if not self._same(p, t, g): res[t] = g
+    return res
+
+@patch
+def _same(self:QdqBuilder, p, t, g):
+    "Whether all that read `t`, through operators that only move numbers, are layers that put it on the grid `g`."
+    return bool(self.users[t]) and all(p.want[t].get(u.name)==g if u.name in p.quant else u.op in CARRY and self._same(p, u.outs[0], g) for u in self.users[t])
+
+@patch(as_prop=True)
+def roundable(self:QdqBuilder)->list: # Names of tensors
+    "Tensors that `rounded` may name for some strategy."
+    return [t for n in self.ops if n.op in {'Conv','Add','Concat'}|CARRY|POOL|CLIP for t in n.outs]
+
+# %% ../../nbs/deploy/01_qdq.ipynb #c033
 INTEGER = {'QLinearConv','QGemm','QLinearMatMul','MatMulIntegerToFloat','MatMulInteger','ConvInteger','DynamicQuantizeMatMul'} # the runtime's integer kernels
 
 def optimized(
@@ -391,7 +426,7 @@ def optimized(
         session(model, save=Path(d)/'o.onnx')
         return onnx.load(Path(d)/'o.onnx')
 
-# %% ../../nbs/deploy/01_qdq.ipynb #c034
+# %% ../../nbs/deploy/01_qdq.ipynb #c036
 def integer_macs(
     model:bytes, # Serialized Q/DQ graph
     graph, # `Graph` with layers, or the `OnnxGraph` written from it

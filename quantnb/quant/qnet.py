@@ -72,19 +72,21 @@ class QuantNet:
         names:tuple=None, # Keywords of the inputs, if the network wants them
         observer:str='mse', # How activation ranges are chosen
         bias_correction:bool=True,
+        quantizer:Quantizer=None, # To share; a new one if None
+        outputs=(), # Paths of Cells whose output can be rounded as well
     ):
         try: c = copy.deepcopy(net)
         except Exception as e: raise InputError(f'the network cannot be copied: {e}', 'give its Cells attributes that copy.deepcopy can copy') from e
         c.set_train(False)
         if hasattr(c, 'compile_cache'): c.compile_cache.clear()
-        self.sites = attach(c, graph); self.meter = Meter(); self.cell = _metered(c, self.meter)
+        self.sites,self.rounded = attach(c, graph),attach_outputs(c, outputs); self.meter = Meter(); self.cell = _metered(c, self.meter)
         self.inputs,self.names = inputs,names
         self.forward(*inputs)
         self.graph = refine(graph, self.sites)
         self.sites = {l.path:self.sites[l.path] for l in self.graph.quantizable}
         self.params = {p.name:p for p in self.cell.get_parameters()}
-        self.quantizer = Quantizer(self.graph, {k:p.asnumpy() for k,p in self.params.items()}, observer, bias_correction)
-        self.written = {}
+        self.quantizer = quantizer or Quantizer(self.graph, {k:p.asnumpy() for k,p in self.params.items()}, observer, bias_correction)
+        self.written,self.float_outputs,self.cut = {},None,None
         self.write(self.quantizer.params)
     @property
     def samples(self):
@@ -113,9 +115,11 @@ def write(self:QuantNet,
 @patch
 def net(self:QuantNet,
     strategy:Strategy=None, # Widths; None for the float network (batch norm folded)
+    outputs=None, # Path of a Cell to the grid that its output is rounded to
 )->nn.Cell: # What the user's functions are given
     "Stage 4: put a strategy on the network."
     q = self.quantizer; vals = {}
+    for path,s in self.rounded.items(): s.use((outputs or {}).get(path))
     for path,s in self.sites.items():
         b = (strategy or {}).get(path, Bits()); l = q.layers[path]
         if self.written.get(path+':w')!=b.w:

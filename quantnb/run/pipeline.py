@@ -107,6 +107,7 @@ def prepare(self:SearchPipeStep):
         self.history = History(self.float, self.config.objectives, self.config.targets)
         self.features = features(self.graph)
         self.make_agent()
+        self.parity = self.start_parity()
         self.start_files()
         self.best_written = None; self.ready = True
         if self.resume: self.replay()
@@ -156,6 +157,23 @@ def float_reference(self:SearchPipeStep)->dict: # Metrics of the float network
     return res
 
 @patch
+def start_parity(self:SearchPipeStep,
+    n:int=3, # Strategies
+    rows:int=256, # Remembered samples at most
+)->list: # One dict(agreement, max_diff, rows, batches) each
+    "Agreement of the files of random strategies with their reference, before anything is searched."
+    if not self.exporter.builder: return []
+    rng = np.random.default_rng(self.config.seed); ins = self.exporter.q.inputs[:1]
+    if self.exporter.float.dynamic: ins = [tuple(x[:rows] for x in ins[0])]
+    res = []
+    for _ in range(n):
+        s = self.codec.decode(rng.random(len(self.codec)))
+        res.append(self.exporter.check(s, dict(onnx=self.exporter.onnx(s)), ins, (8,64))['onnx'])
+    worst = min(r['agreement'] for r in res)
+    if worst<.99: log.warning('ONNX files of random strategies agree with the simulation on %.1f %% of the samples only; accuracies of the file count', 100*worst)
+    return res
+
+@patch
 def make_agent(self:SearchPipeStep):
     "Stage 3: codec, budget, structured strategies, agent."
     c,s = self.config,self.config.search; q = self.engine.quantizer
@@ -189,6 +207,7 @@ def start_files(self:SearchPipeStep):
         write_atomic(self.dir.output/name, self.config.to_yaml())
         self.dir.append(dict(float=self.float, objectives=self.config.objectives, targets=self.config.targets.to_json(), environment=environment(), seed=self.config.seed,
             max_episode=self.config.policy.max_episode, step=self.config.name, float_seconds=self.float_seconds, float_samples=self.float_samples,
+            engine=dict(name=self.engine.name, why=self.engine.why, start=self.engine.start, parity=self.parity),
             layers=[l.to_json() for l in self.graph.layers], notes=self.config.notes))
 
 @patch
@@ -310,11 +329,19 @@ def keep_best(self:SearchPipeStep):
     self.write_best(b); self.best_written = b.strategy
 
 @patch
-def file_metrics(self:SearchPipeStep, onnx, role:str='evaluate')->dict: # {} where the user's function fails on the file
+def file_metrics(self:SearchPipeStep, strategy, role:str='evaluate', folder=None)->dict: # {} where the user's function fails on the file
     "The user's function on a file; what fails is said, and the search goes on."
     try:
-        with time_limit(self.config.timeout): return self.exporter.score(onnx, role)
+        with time_limit(self.config.timeout): return self.exporter.score(strategy, role, folder)
     except Exception as e: log.warning('the %s function fails on the exported file: %s', role, e); return {}
+
+@patch
+def best_parity(self:SearchPipeStep, strategy, rows:int=100)->dict:
+    "Agreement of the file of a new best with its reference, on the remembered inputs."
+    ins = self.exporter.q.inputs[:1]
+    if self.exporter.float.dynamic: ins = [tuple(x[:rows] for x in ins[0])]
+    r = self.exporter.check(strategy, dict(onnx=self.exporter.onnx(strategy)), ins, (8,))['onnx']
+    return dict(agreement=r['agreement'], max_diff=r['max_diff'], rows=r['rows'])
 
 @patch
 def write_best(self:SearchPipeStep, b:Record, final:dict=None):
@@ -322,7 +349,7 @@ def write_best(self:SearchPipeStep, b:Record, final:dict=None):
     files = self.exporter.write(b.strategy, self.dir.best_dir); info = {}
     for f,a in files.items(): info[f] = dict(path=f'best/{Path(a.path).name}', bytes=a.bytes, sha256=a.sha256)
     if 'onnx' in files:
-        info['onnx'].update(accuracy=self.file_metrics(files['onnx'].path).get('accuracy'), latency=b.metrics.get('latency'),
+        info['onnx'].update(accuracy=self.file_metrics(b.strategy, folder=self.dir.best_dir).get('accuracy'), parity=self.best_parity(b.strategy), latency=b.metrics.get('latency'),
             integer_macs=integer_macs(Path(files['onnx'].path).read_bytes(), self.exporter.float)['share'])
     h = self.history; missed = (final or {}).get('missed', b.missed)
     d = dict(task_id=self.dir.task_id, episode=b.episode, feasible=not missed, missed=missed, stop_reason=h.stop_reason or 'running', reward=b.reward, strategy=b.strategy.to_json(),
@@ -349,10 +376,10 @@ def confirm(self:SearchPipeStep)->tuple: # Record, dict(confirm=..., missed=...)
     c = self.config; fs = self.finalists()
     if not fs: return None,None
     if not (self.exporter.builder and self.task.has('confirm')): return fs[0],{}
-    a0 = self.file_metrics(self.exporter.onnx(), 'confirm').get('accuracy'); rows = []
+    a0 = self.file_metrics(None, 'confirm').get('accuracy'); rows = []
     if a0 is None: return fs[0],{}
     for r in fs:
-        m = {**r.metrics, 'accuracy':None, **self.file_metrics(self.exporter.onnx(r.strategy), 'confirm')}
+        m = {**r.metrics, 'accuracy':None, **self.file_metrics(r.strategy, 'confirm')}
         if m['accuracy'] is None: continue
         miss = c.targets.missed(m, a0)
         rows.append((r, m['accuracy'], miss, self.confirmed_reward(r, m, a0)))
@@ -378,7 +405,7 @@ def finish(self:SearchPipeStep):
     elif h.ok:
         self.chosen,final = self.confirm()
         final['table'] = self.table = self.final_table(self.chosen)
-        final['parity'] = self.exporter.check(self.engine, self.chosen.strategy, {f: getattr(self.exporter, f)(self.chosen.strategy) for f in self.exporter.formats})
+        final['parity'] = self.exporter.check(self.chosen.strategy, {f: getattr(self.exporter, f)(self.chosen.strategy) for f in self.exporter.formats})
         self.result = self.write_best(self.chosen, final)
     self.dir.append(dict(stop_reason=h.stop_reason, chosen=self.chosen and self.chosen.episode))
     self.dir.write_front(h)
@@ -402,7 +429,7 @@ def final_table(self:SearchPipeStep,
     onnx = {k:e.onnx(s) for k,s in rows.items()} if e.builder else {}
     lat = self.final_latency({k:v for k,v in rows.items() if v is not None}) if onnx else {}
     for k,s in rows.items():
-        acc = (self.file_metrics(onnx[k], role) if onnx else evaluate(self.engine.net(s), lambda net: self.task.run(role, net), self.task.metric_name(role))).get('accuracy')
+        acc = (self.file_metrics(s, role) if onnx else evaluate(self.engine.net(s), lambda net: self.task.run(role, net), self.task.metric_name(role))).get('accuracy')
         c = self.cost.metrics(s or Strategy()); l = lat.get(k)
         res.append(dict(name=k, data=role, accuracy=acc, size_kb=c['size_kb'], compress_ratio=c['compress_ratio'], onnx_kb=len(onnx[k])/1e3 if onnx else None,
             mindir_kb=len(self.graph.blob if s is None else e.mindir(s))/1e3, latency=l and l['median'], latency_p90=l and l['p90']))

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['COLORS', 'COLORS_AT', 'FINAL', 'plot_bits', 'plot_rewards', 'plot_front', 'plot_strategies', 'Table', 'final_table',
-           'verdict', 'report_notebook', 'report', 'check_parameters', 'find_upwards']
+           'verdict', 'engine_line', 'report_notebook', 'report', 'check_parameters', 'find_upwards']
 
 # %% ../../nbs/run/03_report.ipynb #c003
 import json, logging, os, tempfile
@@ -133,7 +133,16 @@ def verdict(
     if t.latency is not None: line('latency', m.get('latency'), t.latency, 'at most')
     return '\n'.join(res) or 'no targets were set'
 
-# %% ../../nbs/run/03_report.ipynb #c022
+# %% ../../nbs/run/03_report.ipynb #c019
+def engine_line(
+    head:dict, # First record of a history
+)->str: # What the search ran on, and what its float reference gave by both engines
+    "Which engine scored the candidates."
+    e = head.get('engine') or dict(name='mindspore', why='', start=None); s = e['start']
+    if e['name']!='onnxruntime': return 'candidates were scored by the MindSpore simulation'+(f': {e["why"]}' if e['why'] else '')
+    return f"candidates were scored on their own files in ONNX Runtime; float accuracy {s['onnxruntime']:.6g} there and {s['mindspore']:.6g} in MindSpore"
+
+# %% ../../nbs/run/03_report.ipynb #c024
 _INTRO = """# Report of task `{id}`
 
 This notebook was made and run by `quantnb report`; every figure comes from the files beside it."""
@@ -143,14 +152,15 @@ _CELLS = [
  ('md', "Accuracy is the user's function run on the exported file, on data that the search did not see where such data was named. Size follows the definition of the project (weights at their width, biases, scales); the files are as they are on disk. Latency is the ONNX file in ONNX Runtime."),
  ('md', '## Bits of every layer'), ('code', "s = Strategy.from_json(best['strategy'])\nplot_bits(s); plt.show()"), ('code', "if len({b.a for b in s.values()})>1: plot_bits(s, 'a'); plt.show()"),
  ('md', '## Files'), ('code', "Table([dict(format=k, **{c:v.get(c) for c in ('path','bytes','accuracy','latency','integer_macs','sha256')}) for k,v in best['files'].items()])"),
- ('md', 'Agreement of the file with the simulation (top-1), at several batch sizes:'), ('code', "Table([dict(file=f, batch=n, agreement=r['agreement'], max_diff=r['max_diff']) for f,p in best.get('parity', {}).items() for n,r in p['batches'].items()])"),
+ ('code', "print(engine_line(head))"),
+ ('md', 'Agreement of the file with the simulation (top-1), at several batch sizes; before the search the same was done with files of random strategies:'), ('code', "Table([dict(file=f, batch=n, agreement=r['agreement'], max_diff=r['max_diff']) for f,p in [*best.get('parity', {}).items(), *((f'onnx, random {k+1}', p) for k,p in enumerate(head.get('engine', {}).get('parity', [])))] for n,r in p['batches'].items()])"),
  ('md', '## The search'), ('code', "plot_front(h); plt.show()"), ('code', "if any(r.metrics.get('latency') for r in h): plot_front(h, 'latency'); plt.show()"), ('code', "plot_rewards(h); plt.show()"), ('code', "plot_strategies(h); plt.show()"),
  ('md', '## Layers'), ('code', "Table([dict(layer=l['path'], kind=l['kind'], weights=str(l['weight_shape']), MACs=l['macs'], bits=str(s.get(l['path'], Bits())), why=l['reason'] or l['note']) for l in head['layers']])"),
  ('md', '## Failed trials'), ('code', "Table([dict(episode=r.episode, reason=r.reason) for r in h if r.status=='failed']) if any(r.status=='failed' for r in h) else 'none'"),
  ('md', '## Environment and notes'), ('code', "print(json.dumps({**head['environment'], 'seed':head['seed']}, indent=1))\nprint('\\n'.join(head['notes']))"),
 ]
 
-# %% ../../nbs/run/03_report.ipynb #c023
+# %% ../../nbs/run/03_report.ipynb #c025
 def report_notebook(
     task_id:str, # For the title
 )->dict: # Notebook that has not run
@@ -168,7 +178,7 @@ table {{border-collapse: collapse; font-size: .85rem; display: block; overflow-x
 img {{max-width: 100%; background: #fff}} pre {{overflow-x: auto; padding: .5rem; background: #8882}} .jp-InputPrompt,.jp-OutputPrompt,.prompt,.anchor-link {{display: none}}
 details {{opacity: .7; font-size: .8rem}}</style></head><body>{body}</body></html>"""
 
-# %% ../../nbs/run/03_report.ipynb #c024
+# %% ../../nbs/run/03_report.ipynb #c026
 def report(
     root, # Folder of a task
 )->Path: # The page
@@ -184,7 +194,7 @@ def report(
     write_atomic(page, _PAGE.format(title=f'quantnb {t.task_id}', body=body))
     return page
 
-# %% ../../nbs/run/03_report.ipynb #c026
+# %% ../../nbs/run/03_report.ipynb #c028
 def check_parameters(
     names:dict, # `globals()` of the notebook, behind its parameters
     before, # The names there were in front of them
@@ -194,7 +204,7 @@ def check_parameters(
     odd = [k for k in names if k not in before and k not in known and not k.startswith('_') and k!='before']
     if odd: raise InputError(f'this notebook has no parameter {", ".join(map(repr, odd))}'+did_you_mean(odd[0], known), f'its parameters are {", ".join(sorted(known))}')
 
-# %% ../../nbs/run/03_report.ipynb #c028
+# %% ../../nbs/run/03_report.ipynb #c030
 def find_upwards(
     path, # Relative to the current folder or to one above it
 )->Path: # `path` itself if there is none
