@@ -30,12 +30,14 @@ from .deploy.session import *
 from .deploy.reference import *
 from .deploy.facade import *
 from .deploy.engine import *
+from .deploy.sensitivity import *
 from .deploy.mindir import to_mindir, MindirNet
 from .device.runner import *
 from .run.history import *
 from .run.trial import *
 from .run.pipeline import *
 from .run.report import *
+from .run.batch import *
 
 # %% ../nbs/99_all.ipynb #c006
 import sys

@@ -129,19 +129,19 @@ def check(self:Entry):
 
 # %% ../../nbs/deploy/03b_facade.ipynb #c014
 class Sessions:
-    "Open sessions, the least recently used closed first."
+    "Open sessions, the least recently used closed first. What is open counts with its constants, as the kernels keep a packed copy of them."
     def __init__(self,
         limit:int=None, # Bytes; a quarter of the free memory if None
     ): self.limit,self.open,self.made = limit or psutil.virtual_memory().available//4,collections.OrderedDict(),0
     @property
     def bytes(self): return sum(b for _,b in self.open.values())
-    def get(self, key, make):
-        "The session under `key`; `make` gives the serialized model if it is not open."
+    def get(self, key, make, n):
+        "The session under `key`; `make` opens it if it is not open yet, and `n` is the size of its constants in bytes."
         if key in self.open: self.open.move_to_end(key)
         else:
-            m = make(); n = 2*(len(m) if isinstance(m, bytes) else Path(m).stat().st_size) # the weights once as in the file, and once as the kernels want them
+            n = n()
             while self.open and self.bytes+n>self.limit: self.open.popitem(last=False)
-            self.open[key] = session(m, 1),n; self.made += 1
+            self.open[key] = make(),n; self.made += 1
         return self.open[key][0]
 
 # %% ../../nbs/deploy/03b_facade.ipynb #c018
@@ -203,8 +203,9 @@ def call(self:Deployed, path, args, kwargs, strategy, files=None):
 @patch
 def session(self:Deployed, e:Entry, strategy, files):
     "The open session of an entry; of a file, if there is one for it."
-    name = files and self.file_name(e)
-    return self.sessions.get((id(e), strategy, files.id if files else 0), lambda: files[name] if files and name in files else self.model(e, strategy))
+    name = files and self.file_name(e); b = e.builder
+    if files and name in files: return self.sessions.get((id(e), strategy, files.id), lambda: session(files[name]), lambda: len(files[name]) if isinstance(files[name], bytes) else Path(files[name]).stat().st_size)
+    return self.sessions.get((id(e), strategy, 0), lambda: b.open(strategy), lambda: b.nbytes(b.pieces(strategy)[1]))
 
 @patch
 def file_name(self:Deployed, e:Entry)->str:

@@ -96,7 +96,7 @@ class BatchBound(Exception): "A number in the graph depends on the batch size in
 
 # %% ../../nbs/deploy/00_onnx.ipynb #c009
 _TYPES = dict(FLOAT=TP.FLOAT, FLOAT16=TP.FLOAT, DOUBLE=TP.FLOAT, BFLOAT16=TP.FLOAT, INT64=TP.INT64, INT32=TP.INT32, INT16=TP.INT16, INT8=TP.INT8, UINT8=TP.UINT8, BOOL=TP.BOOL)
-_NP = {TP.FLOAT:np.float32, TP.INT64:np.int64, TP.INT32:np.int32, TP.INT16:np.int16, TP.INT8:np.int8, TP.UINT8:np.uint8, TP.BOOL:np.bool_}
+_NP = {TP.FLOAT:np.float32, TP.DOUBLE:np.float64, TP.INT64:np.int64, TP.INT32:np.int32, TP.INT16:np.int16, TP.INT8:np.int8, TP.UINT8:np.uint8, TP.BOOL:np.bool_}
 
 def _evaluate(n, a, more):
     "One output (its number is the doc string) of a node that gets `a` as its first input."
@@ -112,7 +112,7 @@ class _Names:
     "The graph in the making and the names that are taken."
     def __init__(self, g, params, g2=None):
         self.g,self.params,self.g2,self.o = g,params,g2,OnnxGraph(graph=g, batch=g.batch, dynamic=g2 is not None)
-        self.names,self.taken,self.named,self.n,self.n2 = {},collections.Counter(),collections.Counter(),None,None
+        self.names,self.folded,self.taken,self.named,self.n,self.n2 = {},{},collections.Counter(),collections.Counter(),None,None
         self.path = {i:l.path for l in g.layers for i in l.nodes}
         for k,i in enumerate(g.inputs):
             v = g.values[i]; nm = self.unique(g.input_names[k] if g.input_names else i.removeprefix('in:')); self.names[i] = nm
@@ -133,11 +133,13 @@ class _Writer(_Names):
         "Write a node; give back the name of its output, or names."
         ins = [i if isinstance(i, str) else '' if i is None else self.add(_array(i)) for i in ins]
         while ins and not ins[-1]: ins.pop()
+        const,key = bool(ins) and all(i in self.o.init or not i for i in ins),(op, *ins, outs, repr(sorted(attrs.items())))
+        if const and key in self.folded: return self.folded[key] # a weight that is read in many places is stored once
         path = self.path.get(self.n.id) if self.n is not None and op in ('Conv','MatMul','Gemm') else None
         base = f'n{self.n.id}' if self.n is not None else 'n'
         names = [self.unique(f'{base}:{op}' if k==0 else f'{base}:{op}:{k}') for k in range(outs)]
         n = oh.make_node(op, ins, names, name=self.unique(path or f'{base}:{op}', self.named), **attrs)
-        if ins and all(i in self.o.init or not i for i in ins): self.fold(n)
+        if const: self.fold(n); self.folded[key] = names[0] if outs==1 else tuple(names)
         else:
             self.o.nodes.append(n)
             if path: self.o.layers.setdefault(path, []).append(n.name)
@@ -156,47 +158,46 @@ def __getitem__(self:_Writer, i):
     "ONNX name of operand `i` of the node being written, or of a value by its name."
     nm = self.n.ins[i] if isinstance(i, int) else i
     v = self.g.values[nm]
-    if v.kind in ('phi','loop','unknown'): raise Unsupported(f'the network has control flow (`if` or `while` inside construct): {self.n.op} in {self.n.scope or "the network"} reads a value that depends on it')
-    if nm not in self.names:
-        if v.kind=='param':
-            if nm not in self.params: raise InputError(f'the value of Parameter {nm!r} is missing', 'give every Parameter of the network')
-            self.names[nm] = self.add(_array(np.asarray(self.params[nm])), nm)
-        else: self.names[nm] = self.add(self.array(nm), 'c')
+    if v.kind in ('phi','loop','unknown'): raise Unsupported(f'the network has control flow (`if` or `while` inside construct): {self.n.op} in {self.where} reads a value that depends on it')
+    if nm in self.names: return self.names[nm]
+    if v.kind=='node': raise Unsupported(f'output {nm.split(":")[-1]} of {self.g.producer(nm).op} in {self.g.producer(nm).scope or "the network"} has no ONNX form')
+    if v.kind=='const': return self.array(nm)
+    if nm not in self.params: raise InputError(f'the value of Parameter {nm!r} is missing', 'give every Parameter of the network')
+    self.names[nm] = self.add(_array(np.asarray(self.params[nm])), nm)
     return self.names[nm]
+
+@patch(as_prop=True)
+def where(self:_Writer): return self.n.scope or 'the network'
 
 @patch
 def other(self:_Writer, nm):
-    "The same operand in the graph of the other batch size."
+    "The same operand, or output of the network, in the graph of the other batch size."
     if self.g2 is None: return None
-    k = [i for i,o in enumerate(self.g.flat(self.n)) if o==nm]
-    return self.g2.values[self.g2.flat(self.n2)[k[0]]] if k else None
+    here,there = (self.g.flat(self.n),self.g2.flat(self.n2)) if self.n is not None else (self.g.outputs,self.g2.outputs)
+    return self.g2.values[there[here.index(nm)]] if nm in here else None
+
+# %% ../../nbs/deploy/00_onnx.ipynb #c014
+@patch
+def has(self:_Writer, i):
+    "Whether operand `i` is there and is not None."
+    return i<len(self.n.ins) and (self.g.values[self.n.ins[i]].kind!='const' or self.g.values[self.n.ins[i]].data is not None)
 
 @patch
 def const(self:_Writer, i, default=None):
     "The value of a constant operand; `default` if there is no such operand."
     if i>=len(self.n.ins): return default
     v = self.g.values[self.n.ins[i]]; o = self.other(v.name)
-    if v.kind!='const': raise Unsupported(f'{self.n.op} in {self.n.scope or "the network"} has an operand {i} that is computed at run time')
-    if o is not None and not np.array_equal(np.asarray(o.data, object), np.asarray(v.data, object)): raise BatchBound(f'{self.n.op} in {self.n.scope or "the network"} has a constant that depends on the batch size')
+    if v.kind!='const': raise Unsupported(f'{self.n.op} in {self.where} has an operand {i} that is computed at run time')
+    if o is not None and not np.array_equal(np.asarray(o.data, object), np.asarray(v.data, object)): raise BatchBound(f'{self.n.op} in {self.where} has a constant that depends on the batch size')
     return default if v.data is None else v.data
 
-# %% ../../nbs/deploy/00_onnx.ipynb #c014
 @patch
-def array(self:_Writer, nm):
-    "A constant tensor; one row of it if its rows are equal and their number is the batch size."
-    a,o = _array(self.g.values[nm].data),self.other(nm)
-    b = a if o is None else _array(o.data)
-    if a.shape==b.shape and np.array_equal(a, b): return a
-    if a.ndim and b.ndim==a.ndim and a.shape[1:]==b.shape[1:] and (a==a[:1]).all() and (b==a[:1]).all(): return a[:1]
-    raise BatchBound(f'{self.n.op} in {self.n.scope or "the network"} reads a constant that depends on the batch size')
-
-@patch
-def number(self:_Writer, i, like):
-    "Operand `i`; a plain number takes the type of operand `like`."
+def plain(self:_Writer, i):
+    "Whether operand `i` is a plain number and no tensor."
     v = self.g.values[self.n.ins[i]]
-    if v.kind!='const' or isinstance(v.data, np.ndarray): return self[i]
-    return self.add(np.asarray(self.const(i), _NP[self.type(self.n.ins[like])]))
+    return v.kind=='const' and not isinstance(v.data, np.ndarray)
 
+# %% ../../nbs/deploy/00_onnx.ipynb #c015
 @patch
 def type(self:_Writer, nm):
     "ONNX type of a value."
@@ -204,9 +205,30 @@ def type(self:_Writer, nm):
     return _TYPES[v.dtype.upper()] if v.dtype.upper() in _TYPES else TP.BOOL if v.dtype.startswith('bool') else oh.np_dtype_to_tensor_dtype(_array(v.data).dtype) if v.kind=='const' else TP.FLOAT
 
 @patch
-def shape(self:_Writer, i=0): return self.g.values[self.n.ins[i]].shape
+def kind(self:_Writer, k=0):
+    "ONNX type of output `k`."
+    return self.type(self.n.outs[k])
 
-# %% ../../nbs/deploy/00_onnx.ipynb #c016
+@patch
+def typed(self:_Writer, i, t=None):
+    "Operand `i` in the ONNX type `t`, that of the output if not given."
+    t = t or self.kind()
+    if self.plain(i): return self.add(np.asarray(self.const(i), _NP[t]))
+    return self[i] if self.type(self.n.ins[i])==t else self('Cast', self[i], to=t)
+
+@patch
+def common(self:_Writer):
+    "ONNX type in which the first two operands meet: the wider of the tensors', float if a plain number is one."
+    order = [TP.BOOL,TP.UINT8,TP.INT8,TP.INT16,TP.INT32,TP.INT64,TP.FLOAT]
+    ts = [self.type(i) for k,i in enumerate(self.n.ins[:2]) if not self.plain(k) or isinstance(self.const(k), float)]
+    return max(ts, key=order.index)
+
+@patch
+def shape(self:_Writer, i=0): return self.g.values[self.n.ins[i]].shape
+@patch
+def out_shape(self:_Writer, k=0): return self.g.values[self.n.outs[k]].shape
+
+# %% ../../nbs/deploy/00_onnx.ipynb #c017
 Rows = collections.namedtuple('Rows', 'k') # a dimension that is `k` times the batch
 
 def _named(d): return d if not isinstance(d, Rows) else 'N' if d.k==1 else f'{d.k}N'
@@ -234,10 +256,13 @@ def in_dims(self:_Writer, i=0):
     return self.dims(self.n.ins[i], o.name if o is not None else None)
 
 @patch
+def rows(self:_Writer): return self('Shape', self.names[self.g.inputs[0]], start=0, end=1)
+
+@patch
 def vector(self:_Writer, dims):
     "A shape as a tensor; computed from the first input where it follows the batch."
     if not any(isinstance(d, Rows) for d in dims): return self.add(np.array(dims, np.int64), 'shape')
-    n = self('Shape', self.names[self.g.inputs[0]], start=0, end=1)
+    n = self.rows()
     part = lambda d: np.array([d], np.int64) if not isinstance(d, Rows) else n if d.k==1 else self('Div', self('Mul', n, np.array([d.k.numerator], np.int64)), np.array([d.k.denominator], np.int64))
     return self('Concat', *[part(d) for d in dims], axis=0)
 
@@ -250,27 +275,123 @@ def reshape(self:_Writer, x, dims, src=()):
     if len(free)==len(kept): kept = kept[:-1]
     return self('Reshape', x, np.array([0 if k in kept else -1 if k in free else d for k,d in enumerate(dims)], np.int64))
 
-# %% ../../nbs/deploy/00_onnx.ipynb #c018
+# %% ../../nbs/deploy/00_onnx.ipynb #c019
+@patch
+def array(self:_Writer, nm):
+    "ONNX name of a constant tensor, also where it follows the batch."
+    a,o = _array(self.g.values[nm].data),self.other(nm)
+    b = a if o is None else _array(o.data)
+    if a.shape==b.shape and np.array_equal(a, b): return self.add(a)
+    dims = self.dims(nm, o.name) if a.ndim==b.ndim else []
+    free = [k for k,d in enumerate(dims) if isinstance(d, Rows)]
+    first = lambda x: x[tuple(slice(0, 1) if k in free else slice(None) for k in range(x.ndim))]
+    if free and np.array_equal(first(a), first(b)):
+        same = lambda x: (x==first(x)).all()
+        if same(a) and same(b): return self.add(first(a)) if self.broadcasts(nm, dims) else self('Expand', first(a), self.vector(dims))
+        if len(free)==1 and dims[free[0]]==Rows(1) and a.dtype.kind=='i': return self.counted(a, b, free[0], dims, first(a))
+    raise BatchBound(f'{self.n.op if self.n else "an output"} reads a constant that depends on the batch size')
+
+@patch
+def broadcasts(self:_Writer, nm, dims):
+    "Whether another operand already has the shape `dims`, in an operator that broadcasts."
+    return self.n is not None and self.n.op in BROADCAST and any(o!=nm and self.g.values[o].kind!='const' and self.dims(o, self.other(o).name)==dims for o in self.g.flat(self.n))
+
+@patch
+def counted(self:_Writer, a, b, k, dims, first):
+    "A constant that rises by one step along axis `k`."
+    n = lambda x: np.arange(x.shape[k]).reshape([-1 if j==k else 1 for j in range(x.ndim)])
+    step = np.take(b, [1], k)-np.take(b, [0], k)
+    if not all(np.array_equal(x, first+n(x)*step) for x in (a, b)): raise BatchBound(f'{self.n.op} in {self.where} reads a constant that depends on the batch size')
+    r = self('Range', np.int64(0), self('Squeeze', self.rows(), np.array([0], np.int64)), np.int64(1))
+    y = self('Add', self('Mul', self('Reshape', r, np.array([-1 if j==k else 1 for j in range(a.ndim)], np.int64)), step.astype(np.int64)), first.astype(np.int64))
+    return y if a.dtype==np.int64 else self('Cast', y, to=oh.np_dtype_to_tensor_dtype(a.dtype))
+
+# %% ../../nbs/deploy/00_onnx.ipynb #c021
 _unary = dict(ReLU='Relu', Sigmoid='Sigmoid', Tanh='Tanh', HSigmoid='HardSigmoid', Exp='Exp', Log='Log', Neg='Neg', Abs='Abs', Sqrt='Sqrt', Erf='Erf', Floor='Floor', Ceil='Ceil', Round='Round', Rint='Round',
-    Reciprocal='Reciprocal', Sin='Sin', Cos='Cos', Sign='Sign', LogicalNot='Not', Mish='Mish', Softplus='Softplus', Identity='Identity', Contiguous='Identity', Depend='Identity', StopGradient='Identity')
-_binary = dict(Add='Add', AddExt='Add', Sub='Sub', SubExt='Sub', Mul='Mul', Muls='Mul', Div='Div', RealDiv='Div', Divs='Div', Adds='Add', Subs='Sub', Pow='Pow', Maximum='Max', Minimum='Min', Equal='Equal', Less='Less', LessEqual='LessOrEqual',
-    Greater='Greater', GreaterEqual='GreaterOrEqual', LogicalAnd='And', LogicalOr='Or', LogicalXor='Xor')
+    Reciprocal='Reciprocal', Sin='Sin', Cos='Cos', Tan='Tan', Asin='Asin', AsinExt='Asin', ACos='Acos', AcosExt='Acos', Atan='Atan', AtanExt='Atan', Sinh='Sinh', Cosh='Cosh', Asinh='Asinh', AsinhExt='Asinh', Acosh='Acosh', AcoshExt='Acosh', Atanh='Atanh',
+    Sign='Sign', Mish='Mish', MishExt='Mish', Softplus='Softplus', Softsign='Softsign', SeLU='Selu', SeLUExt='Selu', IsNan='IsNaN', IsInf='IsInf', Identity='Identity', Contiguous='Identity', Clone='Identity', TensorMove='Identity')
+_binary = dict(Add='Add', AddExt='Add', AddScalar='Add', Sub='Sub', SubExt='Sub', SubScalar='Sub', Mul='Mul', Muls='Mul', Div='Div', RealDiv='Div', Divs='Div', Pow='Pow', PowTensorScalar='Pow', PowScalarTensor='Pow', Maximum='Max', Minimum='Min')
+_comparisons = dict(Equal='Equal', EqualExt='Equal', Less='Less', LessEqual='LessOrEqual', Greater='Greater', GreaterEqual='GreaterOrEqual', GreaterEqualScalar='GreaterOrEqual')
+_logic = dict(LogicalAnd='And', LogicalOr='Or', LogicalXor='Xor')
+BROADCAST = {*_binary,*_comparisons,*_logic,'NotEqual','Select','MaskedFill','FloorDiv'}
 
 @writer(*_unary)
 def _(w, n):
     if n.op=='Round' and w.const(1, 0): raise Unsupported('Round to decimals has no ONNX form')
     return w(_unary[n.op], w[0], **(dict(alpha=1/6, beta=.5) if n.op=='HSigmoid' else {}))
 
+# %% ../../nbs/deploy/00_onnx.ipynb #c023
 @writer(*_binary)
 def _(w, n):
-    if n.op in ('AddExt','SubExt') and w.const(2, 1)!=1: return w(_binary[n.op], w[0], w('Mul', w.number(1, 0), w.number(2, 0)))
-    return w(_binary[n.op], w.number(0, 1), w.number(1, 0))
+    b = w.typed(1)
+    if n.op in ('AddExt','SubExt','AddScalar','SubScalar') and w.const(2, 1)!=1: b = w('Mul', b, w.typed(2))
+    return w(_binary[n.op], w.typed(0), b)
 
-# %% ../../nbs/deploy/00_onnx.ipynb #c019
+# %% ../../nbs/deploy/00_onnx.ipynb #c024
+@writer(*_comparisons)
+def _(w, n): return w(_comparisons[n.op], w.typed(0, w.common()), w.typed(1, w.common()))
 @writer('NotEqual')
-def _(w, n): return w('Not', w('Equal', w.number(0, 1), w.number(1, 0)))
-@writer('FloorDiv')
-def _(w, n): return w('Floor', w('Div', w.number(0, 1), w.number(1, 0)))
+def _(w, n): return w('Not', w('Equal', w.typed(0, w.common()), w.typed(1, w.common())))
+@writer(*_logic)
+def _(w, n): return w(_logic[n.op], w.typed(0), w.typed(1))
+@writer('LogicalNot')
+def _(w, n): return w('Not', w.typed(0))
+_bits = {f'Bitwise{k}{t}':k for k in ('And','Or','Xor') for t in ('','Tensor','Scalar')}
+@writer(*_bits)
+def _(w, n): return w(('' if w.kind()==TP.BOOL else 'Bitwise')+_bits[n.op], w.typed(0), w.typed(1))
+@writer('BitwiseNot')
+def _(w, n): return w('Not' if w.kind()==TP.BOOL else 'BitwiseNot', w[0])
+@writer('IsFinite')
+def _(w, n): return w('Not', w('Or', w('IsInf', w[0]), w('IsNaN', w[0])))
+
+# %% ../../nbs/deploy/00_onnx.ipynb #c026
+def _trunc(w, x): return w('Mul', w('Sign', x), w('Floor', w('Abs', x)))
+
+def _quotient(w, trunc=False):
+    "The first operand divided by the second, rounded, in the type of the output."
+    t = TP.FLOAT if w.kind()==TP.FLOAT else TP.DOUBLE # holds every int32
+    q = w('Div', w.typed(0, t), w.typed(1, t)); q = _trunc(w, q) if trunc else w('Floor', q)
+    return q if w.kind()==t else w('Cast', q, to=w.kind())
+
+@writer('FloorDiv','FloorDivScalar')
+def _(w, n): return _quotient(w)
+
+# %% ../../nbs/deploy/00_onnx.ipynb #c027
+@writer('DivMod','DivMods')
+def _(w, n): return _quotient(w, trunc=w.const(2)==1) if w.has(2) else w('Div', w.typed(0), w.typed(1))
+
+@writer('FloorMod','RemainderTensorScalar','RemainderTensorTensor','RemainderScalarTensor')
+def _(w, n):
+    if w.kind()!=TP.FLOAT: return w('Mod', w.typed(0), w.typed(1), fmod=0)
+    return w('Sub', w.typed(0), w('Mul', _quotient(w), w.typed(1)))
+
+@writer('Mod','FmodTensor','FmodScalar')
+def _(w, n): return w('Mod', w.typed(0), w.typed(1), fmod=1)
+@writer('Trunc')
+def _(w, n): return _trunc(w, w[0]) if w.kind()==TP.FLOAT else w[0]
+
+# %% ../../nbs/deploy/00_onnx.ipynb #c029
+_inplace = dict(InplaceAddExt='Add', InplaceAddsExt='Add', InplaceSubExt='Sub', InplaceSubScalar='Sub', InplaceMul='Mul', InplaceMuls='Mul', InplaceDiv='Div', InplaceDivs='Div')
+
+def _alone(w):
+    "Nobody but this node reads the memory of operand 0."
+    nm = w.n.ins[0]
+    while True:
+        p = w.g.producer(nm)
+        if p is None or len(w.g.users[nm])>1 or nm in w.g.outputs: return False
+        if p.op not in VIEWS and not p.op.endswith('View'): return True
+        nm = p.ins[0]
+
+# %% ../../nbs/deploy/00_onnx.ipynb #c030
+@writer(*_inplace, 'InplaceReLU')
+def _(w, n):
+    if not _alone(w): raise Unsupported(f'{n.op} in {w.where} changes a tensor that is read elsewhere, too (`y = y + x` instead of `y += x` is clear)')
+    if n.op=='InplaceReLU': return w('Relu', w[0])
+    b = w.typed(1)
+    if _inplace[n.op] in ('Add','Sub') and w.const(2, 1)!=1: b = w('Mul', b, w.typed(2))
+    return w(_inplace[n.op], w[0], b)
+
+# %% ../../nbs/deploy/00_onnx.ipynb #c031
 @writer('Square')
 def _(w, n): return w('Mul', w[0], w[0])
 @writer('Rsqrt')
@@ -279,6 +400,27 @@ def _(w, n): return w('Reciprocal', w('Sqrt', w[0]))
 def _(w, n): return w('Log', w('Add', w[0], np.float32(1)))
 @writer('Expm1')
 def _(w, n): return w('Sub', w('Exp', w[0]), np.float32(1))
+@writer('Exp2')
+def _(w, n): return w('Pow', np.float32(2), w.typed(0))
+@writer('Log2','Log10')
+def _(w, n): return w('Div', w('Log', w[0]), np.float32(np.log(int(n.op[3:]))))
+@writer('Erfc')
+def _(w, n): return w('Sub', np.float32(1), w('Erf', w[0]))
+@writer('Frac')
+def _(w, n): return w('Mod', w[0], np.float32(1), fmod=1)
+@writer('AddN')
+def _(w, n):
+    first,*more = [w[i] for i in w.g.flat(n)]
+    for m in more: first = w('Add', first, m)
+    return first
+@writer('Addcmul','AddcmulExt')
+def _(w, n): return w('Add', w[0], w('Mul', w('Mul', w[1], w[2]), w.typed(3)))
+@writer('Addcdiv','AddcdivExt')
+def _(w, n): return w('Add', w[0], w('Mul', w('Div', w[1], w[2]), w.typed(3)))
+@writer('Lerp')
+def _(w, n): return w('Add', w[0], w('Mul', w.typed(2), w('Sub', w[1], w[0])))
+
+# %% ../../nbs/deploy/00_onnx.ipynb #c033
 @writer('ReLU6')
 def _(w, n): return w('Clip', w[0], np.float32(0), np.float32(6))
 @writer('HSwish')
@@ -289,34 +431,77 @@ def _(w, n): return w('Mul', w[0], w('Sigmoid', w[0]))
 def _(w, n): return w('Gelu', w[0], approximate='tanh')
 @writer('GeluExt')
 def _(w, n): return w('Gelu', w[0], approximate='tanh' if w.const(1, 0) else 'none')
-@writer('Elu')
+@writer('FastGeLU')
+def _(w, n): return w('Mul', w[0], w('Sigmoid', w('Mul', w[0], np.float32(1.702))))
+@writer('Elu','EluExt')
 def _(w, n): return w('Elu', w[0], alpha=float(w.const(1, 1.)))
-@writer('LeakyReLU','LeakyReLUExt')
+@writer('CeLU')
+def _(w, n): return w('Celu', w[0], alpha=float(w.const(1, 1.)))
+@writer('LeakyReLUExt')
 def _(w, n): return w('LeakyRelu', w[0], alpha=float(w.const(1, .01)))
+@writer('HShrink','SoftShrink')
+def _(w, n): return w('Shrink', w[0], lambd=float(w.const(1, .5)), bias=float(w.const(1, .5)) if n.op=='SoftShrink' else 0.)
+@writer('LogSigmoid')
+def _(w, n): return w('Neg', w('Softplus', w('Neg', w[0])))
+@writer('SoftplusExt')
+def _(w, n):
+    b,t = float(w.const(1, 1)),float(w.const(2, 20)); x = w('Mul', w[0], np.float32(b))
+    return w('Where', w('Greater', x, np.float32(t)), w[0], w('Div', w('Softplus', x), np.float32(b)))
+@writer('Threshold')
+def _(w, n): return w('Where', w('Greater', w[0], w.typed(1)), w[0], w.typed(2))
 
-# %% ../../nbs/deploy/00_onnx.ipynb #c020
+# %% ../../nbs/deploy/00_onnx.ipynb #c034
+@writer('GLU','Swiglu')
+def _(w, n):
+    ax = int(w.const(1, -1)); d = w.shape()[ax]//2
+    a,b = w('Split', w[0], np.array([d,d], np.int64), outs=2, axis=ax)
+    return w('Mul', a, w('Sigmoid', b)) if n.op=='GLU' else w('Mul', w('Mul', a, w('Sigmoid', a)), b)
+
 @writer('PReLU')
 def _(w, n):
     r = len(w.shape(0))
     return w('PRelu', w[0], w('Reshape', w[1], np.array([-1]+[1]*(r-2), np.int64)) if r>1 else w[1])
 
-@writer('ClampScalar','ClampTensor','Clamp')
+# %% ../../nbs/deploy/00_onnx.ipynb #c035
+@writer('ClampScalar','ClampTensor','Hardtanh')
 def _(w, n):
-    lo,hi = (None if w.g.values[n.ins[i]].data is None and w.g.values[n.ins[i]].kind=='const' else w.number(i, 0) for i in (1,2))
-    x = w[0] if lo is None else w('Max', w[0], lo)
-    return x if hi is None else w('Min', x, hi)
+    x = w.typed(0) if not w.has(1) else w('Max', w.typed(0), w.typed(1))
+    return w('Min', x, w.typed(2)) if w.has(2) else x
 
+# %% ../../nbs/deploy/00_onnx.ipynb #c037
 @writer('Select')
-def _(w, n): return w('Where', w[0], w.number(1, 2), w.number(2, 1))
+def _(w, n): return w('Where', w.typed(0, TP.BOOL), w.typed(1), w.typed(2))
 @writer('MaskedFill')
-def _(w, n): return w('Where', w[1], w.number(2, 0), w[0])
+def _(w, n): return w('Where', w.typed(1, TP.BOOL), w.typed(2), w[0])
 
-@writer('Cast')
+@writer('NanToNum')
 def _(w, n):
-    a,b = w.type(n.ins[0]),_TYPES[w.g.values[n.outs[0]].dtype]
-    return w[0] if a==b else w('Cast', w[0], to=b)
+    big = float(np.finfo(np.float32).max); inf = lambda s: w('IsInf', w[0], detect_positive=s, detect_negative=1-s)
+    y = w('Where', w('IsNaN', w[0]), np.float32(w.const(1, 0.)), w[0])
+    return w('Where', inf(0), np.float32(w.const(3, -big)), w('Where', inf(1), np.float32(w.const(2, big)), y))
 
-# %% ../../nbs/deploy/00_onnx.ipynb #c022
+# %% ../../nbs/deploy/00_onnx.ipynb #c038
+@writer('Cast')
+def _(w, n): return w.typed(0)
+
+# %% ../../nbs/deploy/00_onnx.ipynb #c040
+def _filled(w, v): return w('Expand', np.asarray(v, _NP[w.kind()]).reshape(()), w.vector(w.out_dims()))
+
+# %% ../../nbs/deploy/00_onnx.ipynb #c041
+@writer('FillV2','FillScalar','FillTensor')
+def _(w, n): return w('Expand', w.typed(1), w.vector(w.out_dims()))
+@writer('FullLike','NewFull')
+def _(w, n): return _filled(w, w.const(1 if n.op=='FullLike' else 2))
+@writer('OnesLikeExt','NewOnes')
+def _(w, n): return _filled(w, 1)
+@writer('ZerosLikeExt','NewZeros')
+def _(w, n): return _filled(w, 0)
+@writer('LinSpace','LinSpaceExt')
+def _(w, n): return w.add(np.linspace(*[np.asarray(w.const(i)).item() for i in range(3)]).astype(np.float32))
+@writer('Eye')
+def _(w, n): return w.add(np.eye(w.const(0), w.const(1), dtype=_NP[w.kind()]))
+
+# %% ../../nbs/deploy/00_onnx.ipynb #c043
 def _conv(w, x, k, b, stride, pads, dilation, group):
     return w('Conv', x, k, b, strides=[int(i) for i in stride], pads=[int(p) for p in pads], dilations=[int(i) for i in dilation], group=int(group), kernel_shape=list(w.o.shapes[k][2:]))
 
@@ -326,53 +511,96 @@ def _(w, n):
     if a.get('format','NCHW')!='NCHW': raise Unsupported(f'{n.op} in {n.scope} has the format {a["format"]}')
     return _conv(w, w[0], w[1], None, a['stride'][-2:], (t,l,b,r), a['dilation'][-2:], a['group'])
 
-@writer('Conv2DExt','Conv1DExt','Convolution')
+# %% ../../nbs/deploy/00_onnx.ipynb #c044
+@writer('Conv3D')
 def _(w, n):
-    d = len(w.shape(1))-2; tup = lambda v: tuple(v)*(d//len(v)) if isinstance(v, tuple) else (v,)*d
-    if n.op=='Convolution' and w.const(6): raise Unsupported(f'transposed Convolution in {n.scope}')
-    stride,pad,dil = (tup(w.const(i)) for i in (3,4,5))
-    return _conv(w, w[0], w[1], w[2] if w.g.values[n.ins[2]].kind!='const' else None, stride, pad*2, dil, w.const(8 if n.op=='Convolution' else 6))
+    a = n.attrs; p = a['pad_list']
+    return _conv(w, w[0], w[1], None, a['strides'][-3:], p[::2]+p[1::2], a['dilations'][-3:], a['group'])
 
-# %% ../../nbs/deploy/00_onnx.ipynb #c023
-@writer('Conv2DPadding','Conv1DPadding','ConvolutionStr')
+def _tuples(d):
+    "Takes a number or a tuple to a tuple of `d`."
+    return lambda v: tuple(v)*(d//len(v)) if isinstance(v, tuple) else (v,)*d
+
+# %% ../../nbs/deploy/00_onnx.ipynb #c045
+@writer('Conv1DExt','Conv2DExt','Conv3DExt','Convolution')
 def _(w, n):
-    d = len(w.shape(1))-2; tup = lambda v: tuple(v)*(d//len(v)) if isinstance(v, tuple) else (v,)*d
-    stride,dil = tup(w.const(3)),tup(w.const(5)); total = [0]*d
-    if w.const(4) in ('same',1): total = [max(0, (o-1)*s+(k-1)*e+1-i) for i,o,s,e,k in zip(w.shape(0)[2:], w.g.values[n.outs[0]].shape[2:], stride, dil, w.shape(1)[2:])]
-    return _conv(w, w[0], w[1], w[2] if w.g.values[n.ins[2]].kind!='const' else None, stride, [t//2 for t in total]+[t-t//2 for t in total], dil, w.const(len(n.ins)-1))
+    stride,pad,dil = map(_tuples(len(w.shape(1))-2), (w.const(3),w.const(4),w.const(5))); b = w[2] if w.has(2) else None
+    if n.op!='Convolution': return _conv(w, w[0], w[1], b, stride, pad*2, dil, w.const(6))
+    if w.const(6): raise Unsupported(f'transposed Convolution in {w.where}')
+    return _conv(w, w[0], w[1], b, stride, pad*2, dil, w.const(8))
 
+# %% ../../nbs/deploy/00_onnx.ipynb #c046
+@writer('ConvolutionStr')
+def _(w, n):
+    tup = _tuples(len(w.shape(1))-2); stride,dil = tup(w.const(3)),tup(w.const(5)); total = [0]*len(stride)
+    if w.const(4) in ('same',1): total = [max(0, (o-1)*s+(k-1)*e+1-i) for i,o,s,e,k in zip(w.shape(0)[2:], w.out_shape()[2:], stride, dil, w.shape(1)[2:])]
+    return _conv(w, w[0], w[1], w[2] if w.has(2) else None, stride, [t//2 for t in total]+[t-t//2 for t in total], dil, w.const(8))
+
+def _transposed(w, b, stride, pads, dilation, group):
+    "A transposed convolution; what its output is larger than its pads say goes behind."
+    d = len(stride); grow = [o-((i-1)*s+(k-1)*e+1-p-q) for i,o,s,e,k,p,q in zip(w.shape(0)[2:], w.out_shape()[2:], stride, dilation, w.shape(1)[2:], pads[:d], pads[d:])]
+    return w('ConvTranspose', w[0], w[1], b, strides=list(stride), pads=list(pads), dilations=list(dilation), group=int(group), output_padding=grow)
+
+# %% ../../nbs/deploy/00_onnx.ipynb #c047
 @writer('Conv2DTranspose','Conv2DBackpropInput')
 def _(w, n):
-    a = n.attrs; t,b,l,r = a['pad_list']; s,d = a['stride'][-2:],a['dilation'][-2:]
-    grow = [o-((i-1)*st+(k-1)*e+1-p-q) for i,o,st,e,k,p,q in zip(w.shape(0)[2:], w.g.values[n.outs[0]].shape[2:], s, d, w.shape(1)[2:], (t,l), (b,r))]
-    return w('ConvTranspose', w[0], w[1], strides=list(s), pads=[t,l,b,r], dilations=list(d), group=a['group'], output_padding=grow)
+    a = n.attrs; t,b,l,r = a['pad_list']
+    return _transposed(w, None, a['stride'][-2:], (t,l,b,r), a['dilation'][-2:], a['group'])
 
-# %% ../../nbs/deploy/00_onnx.ipynb #c024
+@writer('Conv3DTranspose')
+def _(w, n):
+    a = n.attrs; p = a['pad_list']
+    return _transposed(w, None, a['strides'][-3:], p[::2]+p[1::2], a['dilations'][-3:], a['group'])
+
+# %% ../../nbs/deploy/00_onnx.ipynb #c048
+@writer('ConvTranspose2D')
+def _(w, n):
+    tup = _tuples(2)
+    return _transposed(w, w[2] if w.has(2) else None, tup(w.const(3)), tup(w.const(4))*2, tup(w.const(7)), w.const(6))
+
+# %% ../../nbs/deploy/00_onnx.ipynb #c049
 def _swap(w, x):
     "Transpose the last two axes."
     r = len(w.o.shapes[x])
     return w('Transpose', x, perm=[*range(r-2), r-1, r-2])
 
-@writer('MatMul','BatchMatMul','MatMulExt','BatchMatMulExt','Matmul','Mm')
+@writer('MatMul','BatchMatMul','MatMulExt','BatchMatMulExt','Mm','Mv')
 def _(w, n):
     ta,tb = w.const(2, False),w.const(3, False)
     return w('MatMul', _swap(w, w[0]) if ta else w[0], _swap(w, w[1]) if tb else w[1])
 
-@writer('Dense','LinearExt')
+# %% ../../nbs/deploy/00_onnx.ipynb #c050
+@writer('Dense')
 def _(w, n):
     y = w('MatMul', w[0], _swap(w, w[1]))
-    has = len(n.ins)>2 and w.g.values[n.ins[2]].kind!='const'
-    return w('Add', y, w[2]) if has else y
+    return w('Add', y, w[2]) if w.has(2) else y
 
-@writer('Addmm')
-def _(w, n): return w('Add', w('MatMul', w[1], w[2]), w[0])
+@writer('Addmm','Baddbmm')
+def _(w, n):
+    by = lambda x, i: x if w.const(i, 1)==1 else w('Mul', x, np.float32(w.const(i)))
+    return w('Add', by(w('MatMul', w[1], w[2]), 4), by(w[0], 3))
 
+# %% ../../nbs/deploy/00_onnx.ipynb #c051
 @writer('BiasAdd')
 def _(w, n):
     r = len(w.shape(0))
     return w('Add', w[0], w[1] if r==2 else w('Reshape', w[1], np.array([-1]+[1]*(r-2), np.int64)))
 
-# %% ../../nbs/deploy/00_onnx.ipynb #c026
+@writer('Einsum')
+def _(w, n): return w('Einsum', *[w[i] for i in w.g.flat(n)], equation=n.attrs['equation'])
+
+# %% ../../nbs/deploy/00_onnx.ipynb #c053
+@writer('LSTM')
+def _(w, n):
+    a = n.attrs; h,i = a['hidden_size'],a['input_size']
+    if a['num_layers']!=1 or a['bidirectional'] or a['proj_size'] or w[3] not in w.o.init: raise Unsupported(f'this form of LSTM in {w.where} has no ONNX form')
+    v = w.o.init[w[3]].ravel(); gates = lambda x: x.reshape(4, h, -1)[[0,3,1,2]].reshape(1, 4*h, -1)
+    k,r,b = np.split(v, [4*h*i, 4*h*(i+h)])
+    bias = np.concatenate([gates(b).reshape(1, -1), np.zeros((1, 4*h), np.float32)], 1) if a['has_bias'] else None
+    y,hn,cn = w('LSTM', w[0], gates(k), gates(r), bias, None, w[1], w[2], outs=3, hidden_size=h)
+    return w('Squeeze', y, np.array([1], np.int64)), hn, cn
+
+# %% ../../nbs/deploy/00_onnx.ipynb #c055
 @writer('BatchNorm','BatchNormExt')
 def _(w, n):
     eps = float(w.const(6 if n.op=='BatchNorm' else 7, 1e-5))
@@ -382,11 +610,11 @@ def _(w, n):
 @writer('LayerNorm')
 def _(w, n): return w('LayerNormalization', w[0], w[1], w[2], axis=int(w.const(3)), epsilon=float(w.const(5, 1e-7)))
 
+# %% ../../nbs/deploy/00_onnx.ipynb #c056
 @writer('LayerNormExt')
 def _(w, n):
     ns = w.const(1); ns = ns if isinstance(ns, tuple) else (ns,)
-    real = lambda i: w[i] if w.g.values[n.ins[i]].kind!='const' or w.g.values[n.ins[i]].data is not None else None
-    return w('LayerNormalization', w[0], real(2) or np.ones(ns, np.float32), real(3), axis=-len(ns), epsilon=float(w.const(4, 1e-5)))
+    return w('LayerNormalization', w[0], w[2] if w.has(2) else np.ones(ns, np.float32), w[3] if w.has(3) else None, axis=-len(ns), epsilon=float(w.const(4, 1e-5)))
 
 @writer('RmsNorm')
 def _(w, n):
@@ -396,20 +624,27 @@ def _(w, n):
 @writer('GroupNorm')
 def _(w, n): return w('GroupNormalization', w[0], w[2], w[3], num_groups=int(w.const(1)), epsilon=float(w.const(4, 1e-5)))
 
+# %% ../../nbs/deploy/00_onnx.ipynb #c057
 @writer('L2Normalize')
 def _(w, n):
     ax = n.attrs['axis']; ax = ax if isinstance(ax, tuple) else (ax,)
     s = w('ReduceSumSquare', w[0], np.array(ax, np.int64), keepdims=1)
     return w('Div', w[0], w('Sqrt', w('Max', s, np.float32(n.attrs.get('epsilon', 1e-4)))))
 
-@writer('Softmax','LogSoftmax','LogSoftmaxExt','SoftmaxExt')
+@writer('LRN')
 def _(w, n):
-    ax = w.const(1, -1); ax = ax if isinstance(ax, tuple) else (ax,)
+    a = n.attrs; k = 2*a['depth_radius']+1 # ONNX divides by the window
+    return w('LRN', w[0], size=k, alpha=a['alpha']*k, beta=a['beta'], bias=a['bias'])
+
+# %% ../../nbs/deploy/00_onnx.ipynb #c058
+@writer('Softmax','LogSoftmax','LogSoftmaxExt')
+def _(w, n):
+    ax = w.const(1, -1 if n.op!='LogSoftmaxExt' else 0 if len(w.shape()) in (0,1,3) else 1); ax = ax if isinstance(ax, tuple) else (ax,)
     if len(ax)>1: raise Unsupported(f'{n.op} over several axes in {n.scope}')
     return w(n.op.removesuffix('Ext'), w[0], axis=int(ax[0]))
 
-# %% ../../nbs/deploy/00_onnx.ipynb #c028
-@writer('Reshape','View','Flatten','FlattenExt','ReshapeView')
+# %% ../../nbs/deploy/00_onnx.ipynb #c060
+@writer('Reshape','ViewAs','Flatten','FlattenExt')
 def _(w, n): return w.reshape(w[0], w.out_dims(), w.in_dims())
 
 @writer('Squeeze')
@@ -418,46 +653,82 @@ def _(w, n):
     ax = [a%len(s) for a in (ax if isinstance(ax, tuple) else (ax,))] or [k for k,d in enumerate(s) if d==1]
     return w('Squeeze', w[0], np.array([a for a in ax if s[a]==1], np.int64))
 
-@writer('ExpandDims','ExpandDimsView','Unsqueeze')
+@writer('ExpandDims','ExpandDimsView')
 def _(w, n): return w('Unsqueeze', w[0], np.array([w.const(1)], np.int64))
 
-@writer('Transpose','TransposeView','Permute')
+# %% ../../nbs/deploy/00_onnx.ipynb #c061
+@writer('Transpose','TransposeView')
 def _(w, n): return w('Transpose', w[0], perm=[int(p)%len(w.shape()) for p in w.const(1)])
 
-@writer('TransposeExt','TransposeExtView')
+@writer('TransposeExtView')
 def _(w, n):
     p = [*range(len(w.shape()))]; a,b = w.const(1),w.const(2); p[a],p[b] = p[b],p[a]
     return w('Transpose', w[0], perm=p)
 
-@writer('T')
+@writer('TExt')
 def _(w, n): return w('Transpose', w[0], perm=[*range(len(w.shape()))][::-1])
 
-# %% ../../nbs/deploy/00_onnx.ipynb #c029
+# %% ../../nbs/deploy/00_onnx.ipynb #c062
 @writer('Concat')
 def _(w, n): return w('Concat', *[w[i] for i in n.ins[0]], axis=int(w.const(1, n.attrs.get('axis', 0))))
 
 @writer('Stack','StackExt')
 def _(w, n):
-    ax = int(n.attrs['axis'] if 'axis' in n.attrs else w.const(1, 0))%len(w.g.values[n.outs[0]].shape)
+    ax = int(n.attrs['axis'] if 'axis' in n.attrs else w.const(1, 0))%len(w.out_shape())
     return w('Concat', *[w('Unsqueeze', w[i], np.array([ax], np.int64)) for i in n.ins[0]], axis=ax)
 
-@writer('Split','SplitTensor','SplitTensorView','SplitWithSize','SplitWithSizeView','Chunk','ChunkView')
-def _(w, n):
-    ax = int(w.const(1 if n.op=='Split' else 2))
-    size = [w.out_dims(k)[ax] for k in range(len(n.outs))]
-    if any(isinstance(s, Rows) for s in size): raise BatchBound(f'{n.op} in {n.scope} splits the batch')
-    return w('Split', w[0], np.array(size, np.int64), outs=len(n.outs), axis=ax)
+# %% ../../nbs/deploy/00_onnx.ipynb #c063
+def _pieces(w, ax):
+    "The outputs of a node that cuts its input along an axis."
+    size = [w.out_dims(k)[ax] for k in range(len(w.n.outs))]
+    if any(isinstance(s, Rows) for s in size): raise BatchBound(f'{w.n.op} in {w.where} splits the batch')
+    r = w('Split', w[0], np.array(size, np.int64), outs=len(size), axis=ax)
+    return r if isinstance(r, tuple) else (r,)
 
+@writer('Split','SplitTensor','SplitTensorView','SplitWithSize','SplitWithSizeView','Chunk','ChunkView')
+def _(w, n): return _pieces(w, int(w.const(1 if n.op=='Split' else 2)))
+
+# %% ../../nbs/deploy/00_onnx.ipynb #c064
+@writer('Unstack','UnstackExtView')
+def _(w, n):
+    ax = int(n.attrs['axis'] if 'axis' in n.attrs else w.const(1, 0))%len(w.shape()); k = len(n.outs)
+    if isinstance(w.in_dims()[ax], Rows): raise BatchBound(f'{n.op} in {w.where} takes the batch apart')
+    r = w('Split', w[0], np.ones(k, np.int64), outs=k, axis=ax)
+    return tuple(w('Squeeze', p, np.array([ax], np.int64)) for p in (r if isinstance(r, tuple) else (r,)))
+
+# %% ../../nbs/deploy/00_onnx.ipynb #c065
 @writer('Tile')
 def _(w, n):
     src,dst = w.in_dims(),w.out_dims()
     if any(isinstance(d, Rows) and d!=(src[k-len(dst)+len(src)] if k>=len(dst)-len(src) else None) for k,d in enumerate(dst)): return w('Expand', w[0], w.vector(dst))
     return w('Tile', w[0], np.array(w.const(1), np.int64))
 
-@writer('BroadcastTo','ExpandAs')
+@writer('BroadcastTo','BroadcastToView','ExpandAs')
 def _(w, n): return w('Expand', w[0], w.vector(w.out_dims()))
 
-# %% ../../nbs/deploy/00_onnx.ipynb #c031
+# %% ../../nbs/deploy/00_onnx.ipynb #c066
+@writer('Repeat')
+def _(w, n):
+    r = np.array(w.const(1), np.int64); x = w[0]; k = len(r)-len(w.shape())
+    return w('Tile', w('Unsqueeze', x, np.arange(k)) if k else x, r)
+
+@writer('RepeatInterleaveInt')
+def _(w, n):
+    ax = w.const(2)
+    if ax is None or isinstance(w.in_dims()[ax], Rows): raise Unsupported(f'{n.op} over the batch in {w.where}')
+    return w('Gather', w[0], np.repeat(np.arange(w.shape()[ax]), w.const(1)), axis=int(ax))
+
+# %% ../../nbs/deploy/00_onnx.ipynb #c067
+@writer('ChannelShuffle')
+def _(w, n):
+    (b,c,*s),g = w.in_dims(),n.attrs['group']
+    x = w('Transpose', w.reshape(w[0], [b,g,c//g,*s], w.in_dims()), perm=[0,2,1,*range(3, len(s)+3)])
+    return w.reshape(x, w.out_dims(), [b])
+
+@writer('DepthToSpace','SpaceToDepth')
+def _(w, n): return w(n.op, w[0], blocksize=int(n.attrs['block_size']))
+
+# %% ../../nbs/deploy/00_onnx.ipynb #c069
 def _index(w, x, ix, shape):
     "Write `x[ix]` for ints, slices, None and one Ellipsis; an axis taken whole is not touched."
     rest = len(shape)-sum(i is not None and i is not Ellipsis for i in ix)
@@ -475,6 +746,7 @@ def _index(w, x, ix, shape):
     if drop: x = w('Squeeze', x, np.array(drop, np.int64))
     return w('Unsqueeze', x, np.array(new, np.int64)) if new else x
 
+# %% ../../nbs/deploy/00_onnx.ipynb #c070
 @writer('StridedSlice')
 def _(w, n):
     both = [(w.g.values[i].data, w.other(i).data if w.g2 else w.g.values[i].data) for i in n.ins[1:4]]
@@ -484,102 +756,206 @@ def _(w, n):
         elif na>>k&1: ix.append(None)
         else:
             lo,hi = None if bm>>k&1 else b,None if em>>k&1 else e
-            if hi is not None and isinstance(s[ax], Rows) and e>=w.shape()[ax]: hi = None
+            if hi is not None and e!=e2 and isinstance(s[ax], Rows) and e>=w.shape()[ax] and e2>=w.other(n.ins[0]).shape[ax]: hi = None
             if (lo is not None and b!=b2) or (hi is not None and e!=e2): raise BatchBound(f'StridedSlice in {n.scope} cuts at the batch size')
-            ix.append(b if sh>>k&1 else slice(lo or None, hi if hi is None or hi<w.shape()[ax] else None, None if st==1 else st)); ax += 1
+            ix.append(b if sh>>k&1 else slice(lo or None, hi if hi is None or hi<w.shape()[ax] or isinstance(s[ax], Rows) else None, None if st==1 else st)); ax += 1
     return _index(w, w[0], ix, w.shape())
 
-# %% ../../nbs/deploy/00_onnx.ipynb #c032
+# %% ../../nbs/deploy/00_onnx.ipynb #c071
 @writer('Slice')
 def _(w, n):
     ix = []
     for k,(b,d) in enumerate(zip(w.const(1), w.out_dims())):
-        whole = w.shape()[k]==w.g.values[n.outs[0]].shape[k]
+        whole = w.in_dims()[k]==d
         if isinstance(d, Rows) and not whole: raise BatchBound(f'Slice in {n.scope} cuts the batch')
         ix.append(slice(None) if whole else slice(b, b+d))
     return _index(w, w[0], ix, w.shape())
 
-@writer('SliceExt','SliceExtView')
+# %% ../../nbs/deploy/00_onnx.ipynb #c072
+@writer('SliceExt')
 def _(w, n):
     d,b,e,st = (w.const(i) for i in (1,2,3,4)); d %= len(w.shape())
     return _index(w, w[0], [slice(None)]*d+[slice(b, min(e, w.shape()[d]), st)], w.shape())
 
-@writer('SelectExtView','SelectExt')
+@writer('Narrow','NarrowView')
+def _(w, n): return _index(w, w[0], [slice(None)]*(w.const(1)%len(w.shape()))+[slice(w.const(2), w.const(2)+w.const(3))], w.shape())
+
+@writer('SelectExtView')
 def _(w, n): return _index(w, w[0], [slice(None)]*(w.const(1)%len(w.shape()))+[w.const(2)], w.shape())
 
+# %% ../../nbs/deploy/00_onnx.ipynb #c073
 @writer('ReverseV2')
 def _(w, n):
     ax = [a%len(w.shape()) for a in w.const(1)]
     return _index(w, w[0], [slice(None, None, -1) if k in ax else slice(None) for k in range(len(w.shape()))], w.shape())
 
-# %% ../../nbs/deploy/00_onnx.ipynb #c033
+# %% ../../nbs/deploy/00_onnx.ipynb #c075
+@writer('GatherNd')
+def _(w, n): return w('GatherND', w[0], w.typed(1, TP.INT64))
+
 @writer('Gather')
 def _(w, n):
-    if w.const(3, 0): raise Unsupported(f'Gather with batch dimensions in {n.scope}')
-    return w('Gather', w[0], w[1], axis=int(w.const(2, 0)))
+    ax,bd = int(w.const(2, 0)),int(w.const(3, 0))
+    if not bd: return w('Gather', w[0], w[1], axis=ax)
+    if ax%len(w.shape())!=bd: raise Unsupported(f'Gather along an axis behind its batch dimensions in {w.where}')
+    return w('GatherND', w[0], w('Unsqueeze', w.typed(1, TP.INT64), np.array([-1], np.int64)), batch_dims=bd)
 
+# %% ../../nbs/deploy/00_onnx.ipynb #c076
 @writer('Embedding')
-def _(w, n): return w('Gather', w[0] if len(w.shape(0))==2 and w.g.values[n.ins[0]].kind=='param' else w[1], w[1] if w.g.values[n.ins[0]].kind=='param' else w[0], axis=0)
-
+def _(w, n): return w('Gather', w[1], w[0], axis=0)
+@writer('EmbeddingLookup')
+def _(w, n): return w('Gather', w[0], w('Sub', w[1], w.typed(2, w.type(n.ins[1]))) if w.const(2, 0) else w[1], axis=0)
 @writer('GatherD')
 def _(w, n): return w('GatherElements', w[0], w[2], axis=int(w.const(1)))
+@writer('IndexSelect')
+def _(w, n): return w('Gather', w[0], w[2], axis=int(w.const(1)))
 
-@writer('OneHot')
+# %% ../../nbs/deploy/00_onnx.ipynb #c077
+@writer('ScatterAddExt')
+def _(w, n): return w('ScatterElements', w[0], w[2], w[3], axis=int(w.const(1)), reduction='add')
+
+@writer('Scatter','TensorScatterElements')
 def _(w, n):
-    t = w.type(n.outs[0]); k = t if t in (TP.FLOAT,TP.INT64) else TP.INT64 # the runtime has these two
-    v = np.array([w.g.values[n.ins[3]].data, w.g.values[n.ins[2]].data], _NP[k])
-    y = w('OneHot', w('Cast', w[0], to=TP.INT64), np.array(w.const(1), np.int64), v, axis=int(w.const(4, -1)))
+    ax,ix,up = (1,2,3) if n.op=='Scatter' else (3,1,2); k = n.attrs.get('reduction', 'none') if len(n.ins)<5 else ('none','add')[w.const(4, 0)]
+    return w('ScatterElements', w[0], w[ix], w[up], axis=int(w.const(ax, 0)), reduction=k)
+
+@writer('TensorScatterUpdate','TensorScatterAdd')
+def _(w, n): return w('ScatterND', w[0], w.typed(1, TP.INT64), w[2], reduction='add' if n.op.endswith('Add') else 'none')
+
+# %% ../../nbs/deploy/00_onnx.ipynb #c078
+@writer('ScatterNd')
+def _(w, n): return w('ScatterND', _filled(w, 0), w.typed(0, TP.INT64), w[1], reduction='add')
+
+@writer('OneHot','OneHotExt')
+def _(w, n):
+    on,off,ax = (2,3,4); t = w.kind(); k = t if t in (TP.FLOAT,TP.INT64) else TP.INT64 # the runtime has these two
+    v = np.array([w.const(off), w.const(on)], _NP[k])
+    y = w('OneHot', w.typed(0, TP.INT64), np.array(w.const(1), np.int64), v, axis=int(w.const(ax, -1)))
     return y if t==k else w('Cast', y, to=t)
+
+# %% ../../nbs/deploy/00_onnx.ipynb #c080
+def _pad(w, p, mode, value=None):
+    "Pad by (before, behind) of each axis, given from the last axis on."
+    r = len(w.shape()); lo,hi = [0]*r,[0]*r
+    if min(p)<0: raise Unsupported(f'{w.n.op} by less than nothing in {w.where}')
+    for k in range(len(p)//2): lo[r-1-k],hi[r-1-k] = int(p[2*k]),int(p[2*k+1])
+    return w('Pad', w[0], np.array(lo+hi, np.int64), value, mode=mode)
 
 @writer('PadV3')
 def _(w, n):
-    p = [int(i) for i in w.const(1)]; r = len(w.shape()); m = {'constant':'constant','reflect':'reflect','edge':'edge','circular':'wrap'}[n.attrs.get('mode','constant')]
-    lo,hi = [0]*r,[0]*r
-    for k in range(len(p)//2): lo[r-1-k],hi[r-1-k] = p[2*k],p[2*k+1]
-    return w('Pad', w[0], np.array(lo+hi, np.int64), w.number(2, 0) if m=='constant' else None, mode=m)
+    m = {'constant':'constant','reflect':'reflect','edge':'edge','circular':'wrap'}[n.attrs.get('mode','constant')]
+    return _pad(w, [int(i) for i in w.const(1)], m, w.typed(2) if m=='constant' else None)
 
+# %% ../../nbs/deploy/00_onnx.ipynb #c081
+@writer('ConstantPadND')
+def _(w, n): return _pad(w, w.const(1), 'constant', w.typed(2))
+@writer('ReflectionPad1D','ReflectionPad2D','ReflectionPad3D')
+def _(w, n): return _pad(w, w.const(1), 'reflect')
+@writer('ReplicationPad1D','ReplicationPad2D','ReplicationPad3D')
+def _(w, n): return _pad(w, w.const(1), 'edge')
 @writer('Pad')
-def _(w, n):
-    p = n.attrs['paddings']
-    return w('Pad', w[0], np.array([a for a,_ in p]+[b for _,b in p], np.int64))
+def _(w, n): return _pad(w, [i for a in n.attrs['paddings'][::-1] for i in a], 'constant')
 
-# %% ../../nbs/deploy/00_onnx.ipynb #c035
+# %% ../../nbs/deploy/00_onnx.ipynb #c082
+@writer('MirrorPad')
+def _(w, n):
+    p = np.asarray(w.const(1)).tolist(); x = w[0]
+    if n.attrs['mode'].upper()=='REFLECT': return _pad(w, [i for a in p[::-1] for i in a], 'reflect')
+    for ax,(a,b) in enumerate(p): # the edge itself is repeated, too
+        if a or b: x = w('Gather', x, np.pad(np.arange(w.shape()[ax]), (a,b), 'symmetric'), axis=ax)
+    return x
+
+# %% ../../nbs/deploy/00_onnx.ipynb #c084
 def _axes(w, i=1):
     ax = w.const(i, ()); ax = ax if isinstance(ax, tuple) else (int(ax),)
     return sorted(int(a)%len(w.shape()) for a in ax) or [*range(len(w.shape()))]
 
-_reductions = dict(ReduceMean='ReduceMean', MeanExt='ReduceMean', ReduceSum='ReduceSum', SumExt='ReduceSum', ReduceMax='ReduceMax', ReduceMin='ReduceMin', ReduceProd='ReduceProd', ProdExt='ReduceProd')
+_reductions = dict(ReduceMean='ReduceMean', MeanExt='ReduceMean', ReduceSum='ReduceSum', SumExt='ReduceSum', ReduceMax='ReduceMax', ReduceMin='ReduceMin', ReduceProd='ReduceProd', ProdExt='ReduceProd', LogSumExp='ReduceLogSumExp')
 
+# %% ../../nbs/deploy/00_onnx.ipynb #c085
 @writer(*_reductions)
 def _(w, n):
     ax,keep,r = _axes(w),bool(w.const(2, False)),len(w.shape())
     if _reductions[n.op]=='ReduceMean' and r>2 and ax==[*range(2, r)]:
-        y = w('GlobalAveragePool', w[0])
+        y = w('GlobalAveragePool', w.typed(0))
         return y if keep else w('Flatten', y, axis=1)
-    return w(_reductions[n.op], w[0], np.array(ax, np.int64), keepdims=int(keep))
+    return w(_reductions[n.op], w.typed(0), np.array(ax, np.int64), keepdims=int(keep))
 
-@writer('Argmax','ArgMaxExt','Argmin')
+@writer('ReduceAny','ReduceAll')
+def _(w, n): return w('Cast', w('ReduceMax' if n.op=='ReduceAny' else 'ReduceMin', w('Cast', w.typed(0), to=TP.INT32), np.array(_axes(w), np.int64), keepdims=int(w.const(2, False))), to=TP.BOOL)
+
+# %% ../../nbs/deploy/00_onnx.ipynb #c086
+@writer('Max','Min')
+def _(w, n): return w('Reduce'+n.op, w[0], np.arange(len(w.shape())), keepdims=0)
+
+# %% ../../nbs/deploy/00_onnx.ipynb #c087
+def _variance(w, correction, keep):
+    "Variance over the axes of operand 1, and the mean."
+    ax = np.array(_axes(w), np.int64); m = w('ReduceMean', w[0], ax, keepdims=1); d = w('Sub', w[0], m)
+    k = math.prod(w.shape()[a] for a in ax)
+    if any(isinstance(w.in_dims()[a], Rows) for a in ax): raise BatchBound(f'{w.n.op} in {w.where} goes over the batch')
+    v = w('Div', w('ReduceSumSquare', d, ax, keepdims=int(keep)), np.float32(k-correction))
+    return v, m if keep else w('Squeeze', m, ax)
+
+# %% ../../nbs/deploy/00_onnx.ipynb #c088
+@writer('ReduceStd')
 def _(w, n):
-    ax = int(w.const(1, -1)); y = w('ArgMax' if 'ax' in n.op else 'ArgMin', w[0], axis=ax, keepdims=int(bool(w.const(2, False))) if n.op=='ArgMaxExt' else 0)
-    t = w.type(n.outs[0])
-    return y if t==TP.INT64 else w('Cast', y, to=t)
-
-@writer('ArgMaxWithValue','ArgMinWithValue')
+    v,m = _variance(w, int(w.const(2)), w.const(3))
+    return w('Sqrt', v), m
+@writer('Var','VarMean','Std','StdMean')
 def _(w, n):
-    k,ax,keep = n.op[3:6],int(w.const(1, 0)),int(w.const(2, False))
-    return w('Arg'+k, w[0], axis=ax, keepdims=keep), w('Reduce'+k, w[0], np.array([ax], np.int64), keepdims=keep)
+    v,m = _variance(w, w.const(2, 1), w.const(3)); v = v if n.op[0]=='V' else w('Sqrt', v)
+    return (v, m) if n.op.endswith('Mean') else v
 
-@writer('TopK')
+# %% ../../nbs/deploy/00_onnx.ipynb #c089
+@writer('LpNorm','LpNormV2','LinalgVectorNorm')
 def _(w, n):
-    v,i = w('TopK', w[0], np.array([w.const(1)], np.int64), outs=2, axis=-1, sorted=int(n.attrs.get('sorted', True)))
-    return v, w('Cast', i, to=TP.INT32)
+    a = n.attrs if n.op=='LpNorm' else dict(p=w.const(1), axis=w.const(2, ()), keep_dims=w.const(3, False))
+    ax = a['axis'] if isinstance(a['axis'], tuple) else (a['axis'],); ax = np.array(ax or range(len(w.shape())), np.int64); kw = dict(keepdims=int(a['keep_dims']))
+    if a['p'] in (1,2): return w(f'ReduceL{int(a["p"])}', w[0], ax, **kw)
+    if math.isinf(a['p']): return w('ReduceMax' if a['p']>0 else 'ReduceMin', w('Abs', w[0]), ax, **kw)
+    return w('Pow', w('ReduceSum', w('Pow', w('Abs', w[0]), np.float32(a['p'])), ax, **kw), np.float32(1/a['p']))
 
-@writer('CumSum')
-def _(w, n): return w('CumSum', w[0], np.array(w.const(1), np.int64), exclusive=int(w.const(2, False)), reverse=int(w.const(3, False)))
+# %% ../../nbs/deploy/00_onnx.ipynb #c090
+@writer('Argmax','ArgMaxExt','Argmin','ArgMinExt')
+def _(w, n):
+    x,ax,k = w[0],w.const(1, -1 if n.op in ('Argmax','Argmin') else None),'ArgMax' if 'ax' in n.op[3:6] else 'ArgMin'
+    if ax is None: x,ax = w('Reshape', x, np.array([-1], np.int64)),0
+    y = w(k, x, axis=int(ax), keepdims=int(bool(w.const(2, False))) if n.op.endswith('Ext') else 0)
+    return y if w.kind()==TP.INT64 else w('Cast', y, to=w.kind())
 
-@writer('Tril','Triu')
-def _(w, n): return w('Trilu', w[0], np.array(n.attrs.get('diagonal', 0), np.int64), upper=int(n.op=='Triu'))
+@writer('ArgMaxWithValue','ArgMinWithValue','MaxDim','MinDim')
+def _(w, n):
+    k,ax,keep = n.op[:3] if n.op.endswith('Dim') else n.op[3:6],int(w.const(1, 0)),int(w.const(2, False))
+    r = w('Arg'+k, w[0], axis=ax, keepdims=keep), w('Reduce'+k, w[0], np.array([ax], np.int64), keepdims=keep)
+    return r[::-1] if n.op.endswith('Dim') else r
 
+# %% ../../nbs/deploy/00_onnx.ipynb #c091
+@writer('TopK','TopkExt')
+def _(w, n):
+    ax,largest = (-1,True) if n.op=='TopK' else (w.const(2, -1),w.const(3, True))
+    v,i = w('TopK', w[0], np.array([w.const(1)], np.int64), outs=2, axis=int(ax), largest=int(largest))
+    return v, i if n.op=='TopkExt' else w('Cast', i, to=w.kind(1))
+
+# %% ../../nbs/deploy/00_onnx.ipynb #c092
+@writer('Sort','SortExt','ArgSort')
+def _(w, n):
+    ax,down = (n.attrs['axis'],n.attrs['descending']) if n.op=='Sort' else (w.const(1, -1),w.const(2, False))
+    if isinstance(w.in_dims()[ax], Rows): raise BatchBound(f'Sort in {w.where} sorts the batch')
+    v,i = w('TopK', w[0], np.array([w.shape()[ax]], np.int64), outs=2, axis=int(ax), largest=int(down))
+    if n.op=='ArgSort': return i
+    return v, i if n.op=='SortExt' else w('Cast', i, to=w.kind(1))
+
+# %% ../../nbs/deploy/00_onnx.ipynb #c093
+@writer('CumSum','CumsumExt')
+def _(w, n):
+    flags = {} if n.op=='CumsumExt' else dict(exclusive=int(w.const(2, False)), reverse=int(w.const(3, False)))
+    return w('CumSum', w.typed(0), np.array(w.const(1), np.int64), **flags)
+
+@writer('Tril','Triu','TrilExt')
+def _(w, n): return w('Trilu', w[0], np.array(n.attrs.get('diagonal', w.const(1, 0)), np.int64), upper=int(n.op=='Triu'))
+
+# %% ../../nbs/deploy/00_onnx.ipynb #c094
 @writer('Roll')
 def _(w, n):
     x,s = w[0],w.shape()
@@ -589,17 +965,18 @@ def _(w, n):
         if k: x = w('Concat', _index(w, x, at(s[a]-k, None), s), _index(w, x, at(None, s[a]-k), s), axis=a)
     return x
 
-# %% ../../nbs/deploy/00_onnx.ipynb #c036
+# %% ../../nbs/deploy/00_onnx.ipynb #c096
 def _pads(w, kernel, stride, mode):
     "Pads of 'same' (the odd one behind) or 'valid'."
     if mode in ('valid',2): return [0]*2*len(kernel)
     if mode not in ('same',1): raise Unsupported(f'{w.n.op} in {w.n.scope} has the pad mode {mode}')
-    t = [max(0, (o-1)*s+k-i) for i,o,k,s in zip(w.shape()[2:], w.g.values[w.n.outs[0]].shape[2:], kernel, stride)]
+    t = [max(0, (o-1)*s+k-i) for i,o,k,s in zip(w.shape()[2:], w.out_shape()[2:], kernel, stride)]
     return [i//2 for i in t]+[i-i//2 for i in t]
 
 def _pool(w, op, kernel, stride, pads, ceil=False, **kw):
     return w(op, w[0], kernel_shape=[int(k) for k in kernel], strides=[int(s) for s in stride], pads=[int(p) for p in pads], ceil_mode=int(bool(ceil)), **kw)
 
+# %% ../../nbs/deploy/00_onnx.ipynb #c097
 @writer('MaxPool')
 def _(w, n):
     k,s = n.attrs['kernel_size'][-2:],n.attrs['strides'][-2:]
@@ -610,48 +987,135 @@ def _(w, n):
     k,s = w.const(1),w.const(2)
     return _pool(w, 'AveragePool', k, s, _pads(w, k, s, w.const(3)))
 
+# %% ../../nbs/deploy/00_onnx.ipynb #c098
+def _max_indexed(w, k, s, p, d, ceil):
+    "Maxima, and where in the image they were if anybody asks."
+    if not (w.g.users[w.n.outs[1]] or w.n.outs[1] in w.g.outputs): return _pool(w, 'MaxPool', k, s, p, ceil, dilations=list(d))
+    v,i = _pool(w, 'MaxPool', k, s, p, ceil, dilations=list(d), outs=2)
+    return v, w('Cast', w('Mod', i, np.int64(math.prod(w.shape()[2:]))), to=w.kind(1))
+
+# %% ../../nbs/deploy/00_onnx.ipynb #c099
+_pair = _tuples(2)
+
 @writer('MaxPool3DWithArgmax')
-def _(w, n): return _pool(w, 'MaxPool', n.attrs['ksize'], n.attrs['strides'], n.attrs['pads']*2, n.attrs['ceil_mode'])
+def _(w, n): return _max_indexed(w, n.attrs['ksize'], n.attrs['strides'], n.attrs['pads']*2, n.attrs['dilation'], n.attrs['ceil_mode'])
+
+@writer('MaxPoolWithArgmaxV2')
+def _(w, n):
+    k,s,p,d = (n.attrs[a][-2:] for a in ('kernel_size','strides','pads','dilation'))
+    return _max_indexed(w, k, s, p*2, d, n.attrs['ceil_mode'])
+
+# %% ../../nbs/deploy/00_onnx.ipynb #c100
+@writer('MaxPoolWithMask','MaxPoolWithIndices')
+def _(w, n):
+    k = _pair(w.const(1)); a = k,_pair(w.const(2, k)),_pair(w.const(3))*2,_pair(w.const(4, 1)),w.const(5)
+    return _max_indexed(w, *a) if n.op=='MaxPoolWithIndices' else _pool(w, 'MaxPool', *a[:3], a[4], dilations=list(a[3]))
+
+@writer('MaxPool3D')
+def _(w, n):
+    k,s,m,p = n.attrs['kernel_size'][-3:],n.attrs['strides'][-3:],n.attrs['pad_mode'].lower(),n.attrs['pad_list']
+    return _pool(w, 'MaxPool', k, s, p[::2]+p[1::2] if m=='pad' else _pads(w, k, s, m), n.attrs['ceil_mode'])
+
+# %% ../../nbs/deploy/00_onnx.ipynb #c101
+def _average(w, k, s, p, ceil, include, divisor):
+    "Average pooling; a divisor of its own stands for the size of the window."
+    if divisor and ceil: raise Unsupported(f'{w.n.op} with a divisor and ceil_mode in {w.where}')
+    y = _pool(w, 'AveragePool', k, s, p, ceil, count_include_pad=int(bool(include or divisor)))
+    return w('Mul', y, np.float32(math.prod(k)/divisor)) if divisor else y
 
 @writer('AvgPool3D')
 def _(w, n):
-    p = n.attrs['pad_list']
-    return _pool(w, 'AveragePool', n.attrs['kernel_size'][-3:], n.attrs['strides'][-3:], p[::2]+p[1::2], n.attrs['ceil_mode'], count_include_pad=int(n.attrs['count_include_pad']))
+    a = n.attrs; p = a['pad_list']
+    return _average(w, a['kernel_size'][-3:], a['strides'][-3:], p[::2]+p[1::2], a['ceil_mode'], a['count_include_pad'], a['divisor_override'])
 
-# %% ../../nbs/deploy/00_onnx.ipynb #c037
-_pair = lambda v: tuple(v)*(2//len(v)) if isinstance(v, tuple) else (v,v)
-
-@writer('MaxPoolWithMask','MaxPoolWithIndices')
+# %% ../../nbs/deploy/00_onnx.ipynb #c102
+@writer('AvgPool1D','AvgPool2D','AvgPool3DExt')
 def _(w, n):
-    k = _pair(w.const(1))
-    return _pool(w, 'MaxPool', k, _pair(w.const(2, k)), _pair(w.const(3))*2, w.const(5))
+    tup = _tuples(int(n.op[7])); k = tup(w.const(1))
+    return _average(w, k, tup(w.const(2, k)), tup(w.const(3))*2, w.const(4), w.const(5), w.const(6))
 
-@writer('AvgPool2D')
-def _(w, n):
-    k = _pair(w.const(1))
-    if w.const(6) is not None: raise Unsupported(f'AvgPool2D with a divisor in {n.scope}')
-    return _pool(w, 'AveragePool', k, _pair(w.const(2, k)), _pair(w.const(3))*2, w.const(4), count_include_pad=int(w.const(5)))
+# %% ../../nbs/deploy/00_onnx.ipynb #c104
+def _boxes(i, o): return [(k*i//o, -(-(k+1)*i//o)) for k in range(o)]
 
-# %% ../../nbs/deploy/00_onnx.ipynb #c039
+def _weights(i, o):
+    m = np.zeros((o,i), np.float32)
+    for k,(b,e) in enumerate(_boxes(i, o)): m[k,b:e] = 1/(e-b)
+    return m
+
 @writer('AdaptiveAvgPool2D','AdaptiveAvgPool2DExt')
 def _(w, n):
-    o,(h,v) = w.g.values[n.outs[0]].shape[-2:],w.shape()[-2:]
+    o,(h,v) = w.out_shape()[-2:],w.shape()[-2:]
     if tuple(o)==(1,1): return w('GlobalAveragePool', w[0])
-    def boxes(i, o):
-        m = np.zeros((o,i), np.float32)
-        for k in range(o): b,e = k*i//o,-(-(k+1)*i//o); m[k,b:e] = 1/(e-b)
-        return m
-    return w('MatMul', w('MatMul', boxes(h, o[0]), w[0]), boxes(v, o[1]).T.copy())
+    return w('MatMul', w('MatMul', _weights(h, o[0]), w[0]), _weights(v, o[1]).T.copy())
 
-@writer('ResizeNearestNeighborV2','ResizeBilinearV2','UpsampleNearest2D','UpsampleBilinear2D')
+# %% ../../nbs/deploy/00_onnx.ipynb #c105
+@writer('AdaptiveAvgPool1D')
+def _(w, n): return w('MatMul', w[0], _weights(w.shape()[-1], w.out_shape()[-1]).T.copy())
+
+@writer('AdaptiveMaxPool1D','AdaptiveMaxPool2D')
 def _(w, n):
-    if n.op.startswith('Upsample'): raise Unsupported(f'{n.op} in {n.scope}')
-    corners,half = w.const(2, False),w.const(3, False); near = 'Nearest' in n.op
-    mode = 'align_corners' if corners else 'half_pixel' if half else 'asymmetric'
-    o = w.g.values[n.outs[0]].shape; s = np.array([1,1,o[2]/w.shape()[2],o[3]/w.shape()[3]], np.float32)
-    return w('Resize', w[0], None, s, mode='nearest' if near else 'linear', coordinate_transformation_mode=mode, nearest_mode='round_prefer_ceil' if corners else 'floor')
+    o,s,x = w.out_shape(),w.shape(),w[0]; axes = [*range(2, len(s))]
+    if all(o[a]==1 for a in axes): return w('GlobalMaxPool', x)
+    if all(s[a]%o[a]==0 for a in axes): return _pool(w, 'MaxPool', [s[a]//o[a] for a in axes], [s[a]//o[a] for a in axes], [0]*2*len(axes))
+    for ax in axes:
+        x = w('Concat', *[w('ReduceMax', w('Slice', x, *[np.array([i], np.int64) for i in (b,e,ax)]), np.array([ax], np.int64), keepdims=1) for b,e in _boxes(s[ax], o[ax])], axis=ax)
+    return x
 
-# %% ../../nbs/deploy/00_onnx.ipynb #c041
+# %% ../../nbs/deploy/00_onnx.ipynb #c107
+@writer('Im2Col','Im2ColExt')
+def _(w, n):
+    a = n.attrs; k,s,p,d = (a['ksizes'],a['strides'],a['pads'],a['dilations']) if n.op=='Im2Col' else (w.const(1),w.const(4),w.const(3),w.const(2))
+    k,s,p,d = map(_pair, (k,s,p,d)); b,c,h,v = w.in_dims(); h,v = h+2*p[0],v+2*p[1]
+    at = lambda i,k,s,d: np.arange(k)[:,None]*d+np.arange((i-(k-1)*d-1)//s+1)*s # row by place in the window and place of the window
+    ix = (at(h, k[0], s[0], d[0])[:,None,:,None]*v + at(v, k[1], s[1], d[1])[None,:,None,:]).reshape(k[0]*k[1], -1)
+    x = _pad(w, (p[1],p[1],p[0],p[0]), 'constant') if any(p) else w[0]
+    return w.reshape(w('Gather', w.reshape(x, [b,c,h*v], [b,c]), ix, axis=2), w.out_dims(), [b,c])
+
+# %% ../../nbs/deploy/00_onnx.ipynb #c108
+@writer('Col2Im','Col2ImExt')
+def _(w, n):
+    a = n.attrs; k,s,p,d = (a['kernel_size'],a['stride'],a['padding'],a['dilation']) if n.op=='Col2Im' else (w.const(2),w.const(5),w.const(4),w.const(3))
+    k,s,p,d = map(_pair, (k,s,p,d)); b,c = w.out_dims()[:2]
+    x = w.reshape(w[0], [b, c*k[0]*k[1], w.shape()[-1]], w.in_dims())
+    return w('Col2Im', x, np.array(w.out_shape()[2:], np.int64), np.array(k, np.int64), strides=list(s), pads=list(p)*2, dilations=list(d))
+
+# %% ../../nbs/deploy/00_onnx.ipynb #c110
+def _resize(w, mode, corners, half, **kw):
+    o = w.out_shape()[2:]; how = 'align_corners' if corners else 'half_pixel' if half else 'asymmetric'
+    return w('Resize', w[0], None, None, np.array(o, np.int64), axes=[*range(2, len(o)+2)], mode=mode, coordinate_transformation_mode=how, **kw)
+
+# %% ../../nbs/deploy/00_onnx.ipynb #c111
+@writer('ResizeNearestNeighborV2','ResizeNearestNeighbor')
+def _(w, n):
+    c,h = w.const(2, False),w.const(3, False)
+    return _resize(w, 'nearest', c, h, nearest_mode='round_prefer_ceil' if c or h else 'floor')
+@writer('UpsampleNearest1D','UpsampleNearest2D')
+def _(w, n): return _resize(w, 'nearest', False, False, nearest_mode='floor')
+@writer('ResizeBilinearV2')
+def _(w, n): return _resize(w, 'linear', w.const(2, False), w.const(3, False))
+@writer('UpsampleBilinear2D')
+def _(w, n): return _resize(w, 'linear', w.const(3), True)
+@writer('ResizeBicubic')
+def _(w, n): # half_pixel has another cubic, and leaves out what lies beyond the edge
+    c,h = w.const(2, False),w.const(3, False)
+    return _resize(w, 'cubic', c, h, cubic_coeff_a=-.5 if h else -.75, exclude_outside=int(h))
+@writer('UpsampleBicubic2D')
+def _(w, n):
+    if not w.const(3): raise Unsupported(f'{n.op} without align_corners in {w.where} has no kernel on the CPU to compare with, and no ONNX form')
+    return _resize(w, 'cubic', True, False, cubic_coeff_a=-.75)
+
+# %% ../../nbs/deploy/00_onnx.ipynb #c112
+@writer('ResizeLinear1D','UpsampleLinear1D')
+def _(w, n):
+    i,o = w.shape()[-1],w.out_shape()[-1]; corners = w.const(2)==1 if n.op=='ResizeLinear1D' else w.const(3)
+    x = np.arange(o)*((i-1)/max(o-1, 1)) if corners else (np.arange(o)+.5)*i/o-.5
+    m = np.maximum(0, 1-np.abs(np.clip(x, 0, i-1)[None]-np.arange(i)[:,None])) # weight of each place of the input
+    return w('MatMul', w[0], m.astype(np.float32))
+
+@writer('GridSampler2D')
+def _(w, n): return w('GridSample', w[0], w[1], mode=('linear','nearest')[w.const(2, 0)], padding_mode=('zeros','border','reflection')[w.const(3, 0)], align_corners=int(w.const(4, False)))
+
+# %% ../../nbs/deploy/00_onnx.ipynb #c114
 def _attr(n, k, d=None): return next((oh.get_attribute_value(a) for a in n.attribute if a.name==k), d)
 
 def _sole(o, users, t):
@@ -671,20 +1135,23 @@ def _shift(o, n, c):
 
 def _merge_bias(o):
     "Constants added behind a Conv or a two-dimensional product become its bias."
-    for n in list(o.nodes):
+    users,gone = o.users,set()
+    for n in o.nodes:
         if n.op_type not in ('Conv','MatMul') or n.input[1] not in o.init: continue
         flat = n.op_type=='MatMul' and len(o.shapes.get(n.input[0], ()))==2 and o.init[n.input[1]].ndim==2
         if n.op_type=='MatMul' and not flat: continue
-        c = o.init[n.input[1]].shape[0 if n.op_type=='Conv' else 1]; users = o.users
+        c = o.init[n.input[1]].shape[0 if n.op_type=='Conv' else 1]
         while (u := _sole(o, users, n.output[0])) is not None and (b := _shift(o, u, c)) is not None:
             if len(o.shapes.get(u.output[0], (0,)*4))<2 and c>1: break
             old = o.init[n.input[2]] if len(n.input)>2 else 0
             name = f'{n.name}:bias'; o.init[name] = np.asarray(old+b, np.float32); o.biases[n.name] = name
-            del n.input[2:]; n.input.append(name); n.output[0] = u.output[0]; o.nodes.remove(u); users = o.users
+            del n.input[2:]; n.input.append(name); n.output[0] = u.output[0]; gone.add(id(u))
+            for i in u.input: users[i] = [m for m in users[i] if m is not u]
             if flat: n.op_type = 'Gemm'
         if len(n.input)>2: o.biases[n.name] = n.input[2]
+    o.nodes = [n for n in o.nodes if id(n) not in gone]
 
-# %% ../../nbs/deploy/00_onnx.ipynb #c042
+# %% ../../nbs/deploy/00_onnx.ipynb #c115
 def _find_added(o):
     "Biases of products with more axes stay an Add; remember which constant it adds."
     users,own = o.users,{n for ns in o.layers.values() for n in ns}
@@ -716,7 +1183,7 @@ def _fuse_gelu(o):
             k = o.nodes.index(dead[-1]); o.nodes[k] = oh.make_node('Gelu', [x], [t], name=e.name+':Gelu', approximate='none')
             P,users = o.producer,o.users
 
-# %% ../../nbs/deploy/00_onnx.ipynb #c043
+# %% ../../nbs/deploy/00_onnx.ipynb #c116
 def _cancel(o):
     "Squeeze and Unsqueeze of the same axes, also with a ReLU between them, as one-dimensional convolutions have it."
     P,users,new = o.producer,o.users,{}
@@ -742,21 +1209,23 @@ def _drop_dead(o):
     alive = {n.name for n in o.nodes}; o.init = {k:v for k,v in o.init.items() if k in used}
     o.layers = {p:[n for n in ns if n in alive] for p,ns in o.layers.items()}
 
-# %% ../../nbs/deploy/00_onnx.ipynb #c045
+# %% ../../nbs/deploy/00_onnx.ipynb #c118
 def session(
     model, # Serialized model, or the path of a file
     threads:int=1, # Threads inside an operator
     optimized:bool=True, # False computes node by node in float: a simulator of the same graph
     save:str=None, # Where to write the graph that the runtime made of it
+    values:dict=None, # Name to `OrtValue`, for constants whose content is not in the model
 )->ort.InferenceSession:
     "ONNX Runtime on the CPU."
     so = ort.SessionOptions(); so.intra_op_num_threads = threads; so.inter_op_num_threads = 1; so.log_severity_level = 3
     so.add_session_config_entry('session.intra_op.allow_spinning', '0')
     if not optimized: so.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     if save: so.optimized_model_filepath = str(save)
+    if values: so.add_external_initializers(list(values), list(values.values()))
     return ort.InferenceSession(model if isinstance(model, bytes) else str(model), so, providers=['CPUExecutionProvider'])
 
-# %% ../../nbs/deploy/00_onnx.ipynb #c047
+# %% ../../nbs/deploy/00_onnx.ipynb #c120
 def _refuse(g):
     "Name everything that has no writer."
     where = collections.defaultdict(list)
@@ -794,7 +1263,7 @@ def _write(g, params, g2):
         w.o.outputs.append(oh.make_tensor_value_info(nm, w.type(i), [_named(d) for d in w.dims(i, g2.outputs[k] if g2 else None)])); w.o.shapes[nm] = g.values[i].shape
     return w.o
 
-# %% ../../nbs/deploy/00_onnx.ipynb #c048
+# %% ../../nbs/deploy/00_onnx.ipynb #c121
 def to_onnx(
     graph:Graph, # With layers
     params:dict, # Parameter name to array; batch norm folded or not
@@ -806,7 +1275,7 @@ def to_onnx(
     try: o = _write(graph, params, graph2)
     except BatchBound as e: o,note = _write(graph, params, None),str(e)
     if note: o.notes.append(f'fixed batch of {graph.batch}: {note}')
-    if any(graph.values[i].dtype=='FLOAT16' for n in graph.nodes for i in n.outs): o.notes.append('half precision inside the network is written as float32')
+    if any(graph.values[i].dtype in ('FLOAT16','BFLOAT16') for n in graph.nodes for i in n.outs): o.notes.append('half precision inside the network is written as float32')
     _cancel(o); _merge_bias(o); _fuse_gelu(o); _drop_dead(o); _find_added(o); _try(o)
     return o
 

@@ -10,6 +10,7 @@ import collections, tempfile
 import numpy as np
 import mindspore as ms # before onnx
 import onnx
+import onnxruntime as ort
 from dataclasses import dataclass
 from onnx import TensorProto as TP, helper as oh, numpy_helper as onp
 from pathlib import Path
@@ -88,6 +89,7 @@ HEAVY = {'Conv','Gemm','MatMul','ConvTranspose'}
 # %% ../../nbs/deploy/01_qdq.ipynb #c010
 class QdqBuilder:
     "Turns strategies into QDQ graphs; what they share is made once."
+    large = 2**14 # bytes of a constant that is kept as an array and never copied into a serialized graph
     margin = 1.1 # Observed ranges are widened: quantized layers in front reach a little further than float ones
     def __init__(self,
         o:OnnxGraph, # Float graph, batch norm folded
@@ -111,7 +113,7 @@ class QdqBuilder:
         self.makes = {t:n for n in self.ops for t in n.outs}
         self.tail = {n.outs[0]:self._tail(n.outs[0]) for n in self.ops}
         self.clip = {n.name:self._limits(n) for n in self.ops if n.op in CLIP}
-        self.inits,self.ids,self.chan,self.known = {},{},{},{}
+        self.inits,self.ids,self.chan,self.known,self.big,self.arrays = {},{},{},{},{},{}
         self.io = [v.SerializeToString() for v in o.inputs],[v.SerializeToString() for v in o.outputs]
         self.inputs,self.ranges = inputs,None
 
@@ -227,9 +229,23 @@ def constant(self:QdqBuilder, name, make):
     "Serialize a constant once."
     if name not in self.inits:
         a = make()
-        if not isinstance(a, onnx.TensorProto): a = onp.from_array(np.asarray(a, order='C'), name)
+        if not isinstance(a, onnx.TensorProto):
+            a = np.asarray(a, order='C')
+            if a.nbytes>self.large: self.big[name] = ort.OrtValue.ortvalue_from_numpy(a); self.arrays[name] = a; self.inits[name] = _stub(name, a); return name
+            a = onp.from_array(a, name)
         self.inits[name] = _field(5, a.SerializeToString())
     return name
+
+@patch
+def whole(self:QdqBuilder, name):
+    "A serialized constant with its content."
+    return _field(5, onp.from_array(self.arrays[name], name).SerializeToString()) if name in self.arrays else self.inits[name]
+
+def _stub(name, a):
+    "A serialized constant whose content is handed to the runtime beside the file."
+    t = TP(name=name, data_type=oh.np_dtype_to_tensor_dtype(a.dtype), dims=a.shape, data_location=TP.EXTERNAL)
+    for k,v in dict(location='memory', offset=0, length=a.nbytes).items(): t.external_data.add(key=k, value=str(v))
+    return _field(5, t.SerializeToString())
 
 def _wide(bits): return np.int8(2**(7-bits) if bits<7 else 1)
 
@@ -389,7 +405,23 @@ def build(self:QdqBuilder,
 )->bytes: # Serialized model
     "The graph of a strategy."
     nodes,used = self.pieces(strategy)
-    return _model(nodes, [self.inits[k] for k in used], *self.io)
+    return _model(nodes, [self.whole(k) for k in used], *self.io)
+
+@patch
+def open(self:QdqBuilder,
+    strategy:Strategy=None, # Widths; None or {} is the float graph
+    threads:int=1, # Threads inside an operator
+)->ort.InferenceSession:
+    "A session of the graph of a strategy, without a copy of its weights in between."
+    return self.run_pieces(*self.pieces(strategy), *self.io, threads=threads)
+
+@patch
+def run_pieces(self:QdqBuilder, nodes, used, ins, outs, threads=1):
+    big = [k for k in used if k in self.big]
+    return session(_model(nodes, [self.inits[k] for k in used], ins, outs), threads, values={k:self.big[k] for k in big})
+
+@patch
+def nbytes(self:QdqBuilder, used): return sum(self.arrays[k].nbytes if k in self.arrays else len(self.inits[k]) for k in used)
 
 # %% ../../nbs/deploy/01_qdq.ipynb #c028
 @patch
@@ -427,20 +459,30 @@ def optimized(
         return onnx.load(Path(d)/'o.onnx')
 
 # %% ../../nbs/deploy/01_qdq.ipynb #c036
+def _why_float(n, made, readers):
+    "Why the runtime left a layer float whose activation and weight are both quantized, as far as its fusion rules tell."
+    if n.op_type=='ConvTranspose': return 'the runtime has no integer kernel for a transposed convolution'
+    if len(n.input)>2 and getattr(made.get(n.input[2]), 'op_type', '')!='DequantizeLinear': return 'its bias is float'
+    if n.op_type=='Conv' and 'QuantizeLinear' not in readers[n.output[0]]: return 'nothing behind it stores integers'
+    if len(readers[n.output[0]])>1 and n.op_type=='Conv': return 'its float output is read in several places'
+    return 'the runtime kept it float'
+
 def integer_macs(
     model:bytes, # Serialized Q/DQ graph
     graph, # `Graph` with layers, or the `OnnxGraph` written from it
 )->dict: # share of the MACs, float_layers: path to reason
     "Which layers run on integer kernels, found in the runtime's own graph."
     g = getattr(graph, 'graph', None) or graph
-    m = onnx.load_from_string(model); made = {n.output[0]:n for n in m.graph.node}
+    m = onnx.load_from_string(model); made = {n.output[0]:n for n in m.graph.node}; readers = collections.defaultdict(list)
+    for n in m.graph.node:
+        for i in n.input: readers[i].append(n.op_type)
     ran = {i for n in optimized(model).graph.node if n.op_type in INTEGER for i in n.input}
     layers = {l.path:l for l in g.layers if l.macs and l.calls}; why = {}
     for n in m.graph.node:
         p = n.name.split('#')[0]
         if n.op_type not in HEAVY or p not in layers: continue
         src = [made.get(i) for i in n.input[:2]]; dq = [s is not None and s.op_type=='DequantizeLinear' for s in src]
-        if all(dq): r = '' if src[1].input[0] in ran else 'the runtime kept it float'
+        if all(dq): r = '' if src[1].input[0] in ran else _why_float(n, made, readers)
         elif any(s is not None and s.op_type=='Mul' and s.name.rpartition(':f')[2].isdigit() for s in src): r = 'its weight is quantized, its activation is not'
         else: r = layers[p].reason or 'its weight is float'
         if r: why[p] = r

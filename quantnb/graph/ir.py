@@ -208,9 +208,9 @@ def step(self:_Reader, f, n, op, at, ins, env, ctx):
     if op=='Partial': return ('fn', ins[0][1], ins[0][2]+tuple(ins[1:]))
     if op=='Switch': return ('switch', ins[0], tuple(ins[1:]))
     if op in ('Load','Depend'): return ins[0]
-    if op=='MakeTuple': return ('tuple', tuple(ins))
+    if op in ('MakeTuple','make_list'): return ('tuple', tuple(ins))
     if op=='UpdateState': return self.add('u', 'unknown')
-    if op=='TupleGetItem':
+    if op in ('TupleGetItem','list_getitem'):
         k = self.values[ins[1]].data
         return ins[0][1][k] if isinstance(ins[0], tuple) else ins[0]
     return self.node(f, n, op, at, ins, ctx)

@@ -12,6 +12,7 @@ import mindspore as ms
 from dataclasses import replace
 from fastcore.basics import patch
 from mindspore import nn, ops
+from mindspore.common.api import _pynative_executor
 from ..types import *
 from ..graph.ir import *
 from .grid import *
@@ -142,7 +143,7 @@ def calibrate(self:QuantNet,
     for s in self.sites.values(): s.observer = Observer(s.observer.axis); s.mode = OBSERVE; s.reset()
     m.inputs,m._kept,m.recording = [],[0,0],True; before = m.calls
     try:
-        r = run(self.cell); ms.runtime.synchronize() # PyNative runs behind; without this nothing has been observed yet
+        r = run(self.cell); _pynative_executor.sync() # PyNative runs behind; without this nothing has been observed yet
         if hasattr(r, '__iter__') and not isinstance(r, (str,dict,np.ndarray,ms.Tensor)):
             for b in r: self._feed(b)
         if not any(s.calls for s in self.sites.values()): raise InputError('the calibration function never ran the network', 'call the network it is given on some batches, or return the batches')

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['app', 'Yml', 'Device', 'Sets', 'TaskId', 'Resume', 'choose_device', 'run', 'check', 'explain', 'progress', 'report',
-           'vega', 'mxops', 'main']
+           'batch', 'vega', 'mxops', 'main']
 
 # %% ../../nbs/run/04_cli.ipynb #c003
 import json, logging, os, sys
@@ -130,6 +130,24 @@ def report(task_dir:Annotated[Path, typer.Argument(metavar='TASK_DIR', help='fol
     print(r(task_dir))
 
 # %% ../../nbs/run/04_cli.ipynb #c017
+@app.command(epilog='Examples: quantnb batch examples/fashion/grid.yml | quantnb batch grid.yml --workers 4 | quantnb batch grid.yml --list. '
+    'The same line again goes on: complete runs are skipped, failed and interrupted ones are repeated. Exit code 0: all complete, 1: some failed, 2: wrong yml, 130: interrupted.')
+def batch(yml:Annotated[Path, typer.Argument(metavar='GRID_YML', help='notebook, parameters, workers; paths in it are relative to it')],
+    workers:Annotated[Optional[int], typer.Option('-w', '--workers', help='runs at the same time; wins over the yml')]=None,
+    list_:Annotated[bool, typer.Option('--list', help='show the runs and their state; run nothing')]=False):
+    "Run a parameterised notebook over a grid of parameters, in parallel, skipping what is complete."
+    from quantnb.run.batch import Batch
+    b = Batch.from_yaml(yml, workers)
+    print(f'{b}: {b.counts()}', file=sys.stdout if list_ else sys.stderr)
+    if list_: print(b.table()); return
+    code = b.run(); print(f'{b.table()}\n\n{b.counts()}')
+    for r in b.rows():
+        if r['status']=='failed': print(f"failed {r['name']}: {r['error']}\n       {b.folder/r['notebook']}", file=sys.stderr)
+    print(f"summary {b.folder/'summary.html'}")
+    if code: print(f'{"go on" if code==130 else "repeat the failed ones"} with: quantnb batch {yml}', file=sys.stderr)
+    raise typer.Exit(code)
+
+# %% ../../nbs/run/04_cli.ipynb #c019
 @app.command(epilog='Example: quantnb vega opt_caption_ms_quant.yml -d CPU')
 def vega(yml:Yml, device:Device='auto', set_:Sets=None, task_id:TaskId=None, resume:Resume=False):
     "Like `run`, with Vega's arguments."
@@ -143,7 +161,7 @@ def mxops(what:Annotated[str, typer.Argument(help='clibration or calibration')],
     if what not in ('clibration','calibration'): raise InputError(f'mxOps {what} is not known', 'mxOps clibration -m MODEL -c YML -d DEVICE')
     raise typer.Exit(_run(yml, device, set_, task_id, resume))
 
-# %% ../../nbs/run/04_cli.ipynb #c018
+# %% ../../nbs/run/04_cli.ipynb #c020
 def main(
     argv:list=None, # Words after `quantnb`; those of the prompt if None
 )->int: # Exit code
@@ -158,6 +176,6 @@ def main(
         if os.environ.get('QUANTNB_DEBUG'): raise
         print(f'error: {type(e).__name__}: {e}\n  set QUANTNB_DEBUG=1 for the frames', file=sys.stderr); return 1
 
-# %% ../../nbs/run/04_cli.ipynb #c020
+# %% ../../nbs/run/04_cli.ipynb #c022
 #| eval: false
 if __name__=='__main__': sys.exit(main())

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['log', 'CALLBACKS', 'register_callback', 'OptExportCallback', 'check_names', 'SearchPipeStep', 'cost_model', 'pins',
-           'check_reachable', 'pin_bits', 'weight_loss', 'interruptible', 'tune']
+           'check_reachable', 'pin_bits', 'divergence_loss', 'weight_loss', 'interruptible', 'tune']
 
 # %% ../../nbs/run/02_pipeline.ipynb #c003
 import contextlib, json, logging, math, signal, sys, threading, time, traceback
@@ -28,7 +28,9 @@ from ..search.seeds import *
 from ..quant.observe import *
 from ..quant.qnet import *
 from ..device.runner import *
+from ..device.latency import *
 from ..deploy.qdq import *
+from ..deploy.sensitivity import *
 from .history import *
 from .trial import *
 
@@ -107,6 +109,7 @@ def prepare(self:SearchPipeStep):
         self.history = History(self.float, self.config.objectives, self.config.targets)
         self.features = features(self.graph)
         self.make_agent()
+        self.model_latency()
         self.parity = self.start_parity()
         self.start_files()
         self.best_written = None; self.ready = True
@@ -157,6 +160,28 @@ def float_reference(self:SearchPipeStep)->dict: # Metrics of the float network
     return res
 
 @patch
+def model_latency(self:SearchPipeStep,
+    n:int=40, # Graphs to measure
+    seconds:float=6., # Of timed runs, about
+):
+    "Where a latency has to be met: a model of it, for proposals. A resumed search reads what was measured."
+    self.latency_model,limit = None,self.config.targets.latency
+    if not self.measures or limit is None: return
+    m = LatencyModel(self.exporter.builder); t0 = self.float['latency']
+    if self.resume: data = [(Strategy.from_json(d['strategy']), d['ms']) for d in (self.dir.read()[0].get('latency_model') or dict(data=[]))['data']]
+    else:
+        ss = spread(self.codec, n, self.config.seed); k = int(np.clip(2**30//(2*len(self.exporter.onnx())), 2, n)); data = [] # sessions open at once
+        for i in range(0, n, k):
+            r = measure(self.task, self.exporter, dict(enumerate(ss[i:i+k])), int(np.clip(1e3*seconds/n/t0, 5, 30)))
+            data += [(s, r[j]['median']) for j,s in enumerate(ss[i:i+k]) if r[j]]
+    if len(data)<8: return
+    for s,ms_ in data: m.add(s, ms_)
+    m.learn(); self.latency_model = m
+    self.agent.screen = lambda s: max(0., m.predict(s)/(limit*(1+m.error))-1)
+    log.info('latency model: leave-one-out error %.1f %% on %d graphs', 100*m.error, len(m))
+    self.latency_data = [dict(strategy=s.to_json(), ms=t) for s,t in data]
+
+@patch
 def start_parity(self:SearchPipeStep,
     n:int=3, # Strategies
     rows:int=256, # Remembered samples at most
@@ -174,6 +199,26 @@ def start_parity(self:SearchPipeStep,
     return res
 
 @patch
+def measure_sensitivity(self:SearchPipeStep,
+    rows:int=64, # Samples
+)->list: # dict(path, w, a, divergence, base), or [] where the engine has no graphs to measure on
+    "Divergence of every layer at every width, the others at 8 bits; a resumed search reads what it had."
+    if self.resume: return self.dir.read()[0].get('sensitivity', [])
+    if not hasattr(self.engine, 'deployed'): return []
+    c = self.config; a = c.a_bits
+    widths = [Bits(w, w if a is None else a[-1]) for w in c.w_bits]+[Bits(c.w_bits[-1], b) for b in (a or [])[:-1]]
+    t = sensitivities(self.engine.builder, widths, rows=rows)
+    return [dict(path=p, w=b.w, a=b.a, divergence=d, base=t.base) for (p,b),d in t.table.items() if b in widths]
+
+def divergence_loss(rows:list)->dict: # (layer path, width of the weights) to loss
+    "Rise of the divergence, made monotone: a narrower weight is never taken for a better one."
+    best,res = {},{}
+    for r in sorted(rows, key=lambda r: (r['path'], -r['w'], -r['a'])):
+        if (r['path'],r['w']) in res: continue # other activations
+        best[r['path']] = res[r['path'],r['w']] = max(best.get(r['path'], 0.), r['divergence']-r['base'])
+    return res
+
+@patch
 def make_agent(self:SearchPipeStep):
     "Stage 3: codec, budget, structured strategies, agent."
     c,s = self.config,self.config.search; q = self.engine.quantizer
@@ -185,7 +230,8 @@ def make_agent(self:SearchPipeStep):
         return wall(st, self.codec, self.cost, t, gain=gain, mode=s.wall)
     if not (t and s.enforce_constraint): fence = None
     algorithm = 'random' if c.policy.agent=='random' else s.type
-    seeds = structured(self.codec, self.cost, fence, self.losses, t if fence else None)
+    self.sensitivity = self.measure_sensitivity()
+    seeds = structured(self.codec, self.cost, fence, self.losses, t if fence else None, divergence_loss(self.sensitivity) or None)
     self.agent = get_algorithm(algorithm)(self.codec, self.features, self.cost, c.policy, wall=fence, seeds=seeds, seed=c.seed)
     self.reward = Reward(s.reward_type, s.custom_reward, s.metric_to_reward, s.metric_ratio, signal=s.reward_signal,
         directions=c.objectives, lam=c.policy.reward_scale, float_metrics=self.float, custom=self.task.fns.get('reward'))
@@ -207,7 +253,8 @@ def start_files(self:SearchPipeStep):
         write_atomic(self.dir.output/name, self.config.to_yaml())
         self.dir.append(dict(float=self.float, objectives=self.config.objectives, targets=self.config.targets.to_json(), environment=environment(), seed=self.config.seed,
             max_episode=self.config.policy.max_episode, step=self.config.name, float_seconds=self.float_seconds, float_samples=self.float_samples,
-            engine=dict(name=self.engine.name, why=self.engine.why, start=self.engine.start, parity=self.parity),
+            engine=dict(name=self.engine.name, why=self.engine.why, start=self.engine.start, parity=self.parity), sensitivity=self.sensitivity,
+            latency_model=self.latency_model and dict(error=self.latency_model.error, data=self.latency_data),
             layers=[l.to_json() for l in self.graph.layers], notes=self.config.notes))
 
 @patch
@@ -232,7 +279,8 @@ def step(self:SearchPipeStep)->Record:
     "One episode: stages 3 to 8."
     t = time.time(); n = self.engine.samples
     p = self.agent.propose(self.history); i = len(self.history)
-    r = Record(i, p.strategy, p.proposed if p.proposed!=p.strategy else None, phase=p.phase, extra=p.extra)
+    guess = dict(latency_predicted=self.latency_model.predict(p.strategy)) if self.latency_model else {}
+    r = Record(i, p.strategy, p.proposed if p.proposed!=p.strategy else None, phase=p.phase, extra={**p.extra, **guess})
     old = self.seen.get(p.strategy)
     if old is not None: r = replace(r, metrics=old.metrics, missed=old.missed, status='cached', reason=f'same as episode {old.episode}')
     else:

@@ -58,10 +58,11 @@ class SearchAlgorithm:
         wall=None, # Function from proposed to executed strategy; None: as proposed. With parameters `rng` and `spread` it can be asked for another way to fit
         seeds=(), # Structured strategies, executed first and as they are
         seed:int=0, # Of all randomness
+        screen=None, # Function from executed strategy to how far it is expected to miss a target; 0 if it is not
     ):
         get = policy.get if isinstance(policy, dict) else lambda k,v: getattr(policy, k, v)
         self.policy = SimpleNamespace(**{k: get(k, v) for k,v in AGENT_DEFAULTS.items()})
-        self.codec,self.features,self.cost,self.wall,self.seeds = codec,features,costmodel,wall or (lambda s: s),list(seeds)
+        self.codec,self.features,self.cost,self.wall,self.seeds,self.screen = codec,features,costmodel,wall or (lambda s: s),list(seeds),screen or (lambda s: 0.)
         self.rng,self.n,self.known,self._all = np.random.default_rng(seed),0,set(),()
         self.loose,self.misses = 'rng' in inspect.signature(self.wall).parameters,0
     def act(self)->list: # One action in [0,1] for each step
@@ -82,11 +83,12 @@ def propose(self:SearchAlgorithm,
     phase = 'warmup' if warm else 'search'
     if warm and i<len(self.seeds): p = Proposal(self.seeds[i], self.seeds[i], phase, dict(source='structured'))
     else:
-        act = (lambda: SearchAlgorithm.act(self)) if warm else self.act
+        act = (lambda: SearchAlgorithm.act(self)) if warm else self.act; drawn = []
         for k in range(self.tries):
             s = self.codec.decode(act()); e = self.wall(s, rng=self.rng, spread=.5*k) if k and self.loose else self.wall(s)
-            if e not in self.known: self.misses = 0; break
-        else: self.misses += 1
+            drawn.append((e in self.known, self.screen(e), k, s, e))
+            if drawn[-1][:2]==(False,0): break
+        old,_,_,s,e = min(drawn, key=lambda o: o[:3]); self.misses = self.misses+1 if old else 0
         p = Proposal(s, e, phase, dict(source='random' if warm else type(self).__name__))
     self.known.add(p.strategy)
     return p
