@@ -26,7 +26,7 @@ def _burst(s, feed, n):
 
 def _summary(runs, gated):
     w = np.array([a for a,_ in runs]); c = np.array([b for _,b in runs])
-    return dict(median=float(np.median(w)), p90=float(np.percentile(w, 90)), mean=float(w.mean()), sd=float(w.std(ddof=1)) if len(w)>1 else 0., n=len(w), cpu=float(np.median(c)), disturbed=gated)
+    return dict(quantiles=np.quantile(w, np.linspace(0, 1, 21)).tolist(), median=float(np.median(w)), p90=float(np.percentile(w, 90)), mean=float(w.mean()), sd=float(w.std(ddof=1)) if len(w)>1 else 0., n=len(w), cpu=float(np.median(c)), disturbed=gated)
 
 # %% ../../nbs/device/00_runner.ipynb #c006
 def latency(
@@ -37,7 +37,7 @@ def latency(
     warmup:int=3, # Runs before anything is timed
     burst:int=5, # Timed runs in a row
     seed:int=0, # Of the order
-)->dict: # Name to dict(median, p90, mean, sd, n, cpu, disturbed) in ms, or None where it failed
+)->dict: # Name to dict(median, p90, mean, sd, n, cpu, disturbed, quantiles 0, 5 ... 100 %) in ms, or None where it failed
     "Time models in turns."
     sessions,res = {},{}
     for k,m in candidates.items():

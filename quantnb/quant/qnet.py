@@ -144,7 +144,8 @@ def calibrate(self:QuantNet,
     m.inputs,m._kept,m.recording = [],[0,0],True; before = m.calls
     try:
         r = run(self.cell); _pynative_executor.sync() # PyNative runs behind; without this nothing has been observed yet
-        if hasattr(r, '__iter__') and not isinstance(r, (str,dict,np.ndarray,ms.Tensor)):
+        ran = any(s.calls for s in self.sites.values()) # what a function returns that has run the network are its outputs, not batches
+        if not ran and hasattr(r, '__iter__') and not isinstance(r, (str,dict,np.ndarray,ms.Tensor)):
             for b in r: self._feed(b)
         if not any(s.calls for s in self.sites.values()): raise InputError('the calibration function never ran the network', 'call the network it is given on some batches, or return the batches')
         m.recording = False

@@ -94,20 +94,11 @@ class SearchPipeStep:
 def prepare(self:SearchPipeStep):
     "Stages 1, 2 and 5, the float reference, and the agent."
     if self.ready: return self
-    c,s = self.config,self.config.search
     self.dir.open(self.resume)
     try:
-        ms.set_seed(c.seed); np.random.seed(c.seed)
-        self.engine = open_engine(self.task, lambda g: check_reachable(c, g, cost_model(self.task, g)))
-        self.graph = self.engine.graph; self.cost = cost_model(self.task, self.graph)
-        self.exporter = Exporter(self.task, self.engine)
-        self.measures = 'latency' in s.objective_keys
-        if self.measures and not self.exporter.builder: raise InputError(f'latency is an objective, but the ONNX file to measure cannot be written: {self.exporter.why}', 'leave latency out of objective_keys')
-        if self.exporter.why: log.warning('no ONNX file: %s', self.exporter.why)
-        self.trainer = QuantTrainer(self.task, self.engine)
+        self.open_network()
         self.float = self.float_reference()
         self.history = History(self.float, self.config.objectives, self.config.targets)
-        self.features = features(self.graph)
         self.make_agent()
         self.model_latency()
         self.parity = self.start_parity()
@@ -118,6 +109,19 @@ def prepare(self:SearchPipeStep):
     except BaseException:
         self.dir.abandon(); raise
     return self
+
+@patch
+def open_network(self:SearchPipeStep):
+    "Graph, calibrated engine, costs, features, and what makes the files."
+    c = self.config
+    ms.set_seed(c.seed); np.random.seed(c.seed)
+    self.engine = open_engine(self.task, lambda g: check_reachable(c, g, cost_model(self.task, g)))
+    self.graph = self.engine.graph; self.cost,self.features = cost_model(self.task, self.graph),features(self.graph)
+    self.exporter = Exporter(self.task, self.engine)
+    self.measures = 'latency' in c.search.objective_keys
+    if self.measures and not self.exporter.builder: raise InputError(f'latency is an objective, but the ONNX file to measure cannot be written: {self.exporter.why}', 'leave latency out of objective_keys')
+    if self.exporter.why: log.warning('no ONNX file: %s', self.exporter.why)
+    self.trainer = QuantTrainer(self.task, self.engine)
 
 # %% ../../nbs/run/02_pipeline.ipynb #c011
 def cost_model(task:Task, graph:Graph)->CostModel:
@@ -233,6 +237,12 @@ def make_agent(self:SearchPipeStep):
     self.sensitivity = self.measure_sensitivity()
     seeds = structured(self.codec, self.cost, fence, self.losses, t if fence else None, divergence_loss(self.sensitivity) or None)
     self.agent = get_algorithm(algorithm)(self.codec, self.features, self.cost, c.policy, wall=fence, seeds=seeds, seed=c.seed)
+    self.make_reward()
+
+@patch
+def make_reward(self:SearchPipeStep):
+    "Stage 8: what a strategy is worth, relative to the float network."
+    c,s = self.config,self.config.search
     self.reward = Reward(s.reward_type, s.custom_reward, s.metric_to_reward, s.metric_ratio, signal=s.reward_signal,
         directions=c.objectives, lam=c.policy.reward_scale, float_metrics=self.float, custom=self.task.fns.get('reward'))
 
