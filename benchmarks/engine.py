@@ -36,7 +36,7 @@ def strategies(paths, seed=0):
     return {'W8A8':Strategy.uniform(paths, 8, 8), 'W4A4':Strategy.uniform(paths, 4, 4), 'mixed':Strategy({p:(int(rng.choice([2,4,8])), int(rng.choice([4,6,8]))) for p in paths}),
         'a third float':Strategy({p:(32,32) if p in third else (8,8) for p in paths})}
 
-def episodes(name, repeat=5):
+def episodes(name, repeat=3):
     import nets
     net,e,x,y,paths = open_net(name, 128); acc = lambda n: nets.accuracy(n, x, y); clock = time.perf_counter
     ss = strategies(paths); acc(net); sim = e.sim; nets.accuracy(sim.net(ss['W8A8']), x[:200], y[:200])
@@ -45,7 +45,7 @@ def episodes(name, repeat=5):
     for r in range(repeat):
         b = clock(); acc(net); t['float'].append(clock()-b)
         for k,s in ss.items(): e.deployed.sessions.open.clear(); b = clock(); acc(e.net(s)); t[k].append(clock()-b)
-    for k in ('W8A8','mixed'): b = clock(); acc(sim.net(ss[k])); simulated[k] = clock()-b
+    for k in ('mixed',): b = clock(); acc(sim.net(ss[k])); simulated[k] = clock()-b
     b = clock(); acc(e.net(None)); f = clock()-b
     opens = []
     for _ in range(10):
@@ -69,7 +69,7 @@ def agreement(name, n=20, seed=0):
     return dict(rows=rows, worst=min(r['agreement'] for r in rows), worst_points=max(100*abs(r['accuracy']-r['reference']) for r in rows), images=len(x), batches=min(v for r in rows for v in r.get('batches', {}).values()),
         integer_macs=m['share'], float_layers=m['float_layers'], float_accuracy=float((answers(net, 100).argmax(1)==y).mean()), unmatched=sorted(getattr(e.reference, 'unmatched', ())))
 
-def sensitivity(name, repeat=3):
+def sensitivity(name, repeat=2):
     import nets
     from quantnb.all import Bits, sensitivities
     net,e,x,y,paths = open_net(name, 256); clock = time.perf_counter; nets.accuracy(net, x[:200], y[:200]); fl,t = [],{256:[],64:[]}
@@ -95,7 +95,7 @@ def memory(name):
     rss = lambda: (gc.collect(), ctypes.CDLL('libc.so.6').malloc_trim(0), psutil.Process().memory_info().rss/2**20)[-1]
     if name=='large': return large(rss)
     from quantnb.all import Strategy
-    net,e,x,y,paths = open_net(name, 64); rng = np.random.default_rng(0); ms_,mb = [],[]; k = 200 if name!='mobilenet' else 100
+    net,e,x,y,paths = open_net(name, 64); rng = np.random.default_rng(0); ms_,mb = [],[]; k = 100
     for i in range(500):
         s = Strategy({p:(int(rng.choice([2,4,8])),8) for p in paths}); b = time.perf_counter(); nets.accuracy(e.net(s), x[:k], y[:k]); ms_.append(1e3*(time.perf_counter()-b))
         if i%20==19: mb.append(rss())
@@ -115,14 +115,14 @@ def large(rss):
 RUN = dict(episodes=episodes, agreement=agreement, sensitivity=sensitivity, latency=latency_model, memory=memory)
 
 def main():
-    p = argparse.ArgumentParser(description=__doc__.split('\n')[0]); p.add_argument('parts', nargs='*', default=PARTS); p.add_argument('--nets', nargs='+', default=NETS); p.add_argument('--out', type=Path, default=here/'engine.json'); p.add_argument('--child', nargs=2)
+    p = argparse.ArgumentParser(description=__doc__.split('\n')[0]); p.add_argument('parts', nargs='*', default=PARTS); p.add_argument('--nets', nargs='+', default=NETS); p.add_argument('--out', type=Path, default=here/'engine.json'); p.add_argument('--cores', nargs='+', type=int, default=[1,2], help='of the timed parts'); p.add_argument('--child', nargs=2)
     a = p.parse_args()
     if a.child: print('\nRESULT '+json.dumps(RUN[a.child[0]](a.child[1]))); return
     if set(a.parts)-set(PARTS): p.error(f'parts are {", ".join(PARTS)}')
     res = json.loads(a.out.read_text()) if a.out.exists() else {}
     for part in a.parts:
         for n in [*a.nets, *['large']*(part=='memory')]:
-            for cores in (1,2) if part in ('episodes','sensitivity') else (2,):
+            for cores in a.cores if part in ('episodes','sensitivity') else (2,):
                 o = subprocess.run([sys.executable, __file__, '--child', part, n], env={**os.environ, 'CORES':str(cores)}, capture_output=True, text=True)
                 line = next((l for l in o.stdout.splitlines() if l.startswith('RESULT ')), None)
                 if line is None: print(o.stdout[-2000:], o.stderr[-3000:]); sys.exit(f'{part} of {n} failed')

@@ -341,14 +341,14 @@ class SearchSpace(Section):
     eligible:Literal['default','reference']='default' # Which layers may change; 'reference': Conv2d with more than 16 input channels, Conv1d, Dense
     include:Regexes=[] # Only layers whose path matches one of them
     exclude:Regexes=[] # No layer whose path matches one of them
-    pin:dict[Regex, Any]={} # Path to a fixed width
+    pin:dict[Regex, Any]={} # Path to a fixed width, or to [weights, activation]
     def bits(self, key): return next((h.range for h in self.hyperparameters if h.key==f'network.{key}'), None) # list or None
     def rules(self):
         keys = [h.key for h in self.hyperparameters]
         if 'network.bit_candidates' not in keys: yield 'hyperparameters', 'an entry with "key: network.bit_candidates" is missing'
         for k in sorted({k for k in keys if keys.count(k)>1}): yield 'hyperparameters', f'{k} is there {keys.count(k)} times'
         for k,b in self.pin.items():
-            for o in _candidates([b]): yield ('pin', k), o
+            for o in _candidates([b]) if not isinstance(b, list) else _candidates(sorted({*b})) if len(b)==2 else ['write one width, or [weights, activation]']: yield ('pin', k), o
 
 # %% ../nbs/01_config.ipynb #c054
 class Trainer(Section):

@@ -17,10 +17,11 @@ WIDTH_COLORS = {2:'#471365', 3:'#433e85', 4:'#33638d', 5:'#25838e', 6:'#20a386',
 # %% ../../nbs/panels/00_base.ipynb #c011
 def widget_files(
     name:str, # Of the files `<name>.js` and `<name>.css` in `quantnb/panels`
+    *also:str, # Of files in front of them
 )->tuple: # JavaScript module, style sheet
     "The text of a widget's files, behind what all widgets share."
-    read = lambda f: (files('quantnb.panels')/f).read_text('utf-8')
-    return f'const COLORS = {json.dumps(WIDTH_COLORS)};\n{read("common.js")}\n{read(name+".js")}', read('common.css')+read(name+'.css')
+    read = lambda kind: ''.join((files('quantnb.panels')/f'{o}.{kind}').read_text('utf-8') for o in ('common', *also, name))
+    return f'const COLORS = {json.dumps(WIDTH_COLORS)};\n{read("js")}', read('css')
 
 # %% ../../nbs/panels/00_base.ipynb #c014
 class StrategyDict(T.Dict):
@@ -42,13 +43,19 @@ class QuantWidget(anywidget.AnyWidget):
     def about(self)->str:
         "One line on what is shown."
         return ''
-    def to_html(self)->str: # Fragment of a page
+    def to_html(self,
+        fallback:str='', # HTML that is shown where scripts do not run, such as a picture
+        shared:bool=False, # The rows of `source` are in the page already, by an earlier fragment
+    )->str: # Fragment of a page
         "The widget in its present state, alive without a kernel, without a widget manager and without another host."
-        state = {k: dict(base64=base64.b64encode(v).decode()) if isinstance(v, bytes) else v for k,v in self.get_state().items() if not k.startswith('_') and k not in ('layout','tabbable','tooltip')}
-        text = json.dumps(state).replace('</', r'<\/') # a closing tag inside would end the script
         js = self._esm.replace('export default', 'const widget =') + (files('quantnb.panels')/'embed.js').read_text('utf-8')
-        at = 'qnb-'+hashlib.sha256((js+text).encode()).hexdigest()[:12]
-        return f'<div id="{at}"></div><style>{self._css}</style><script type="module">{js}\nmount(document.getElementById("{at}"), {text}, widget);</script>'
+        state,src = _page_state(self),getattr(self, 'source', None)
+        if src is not None: s = _page_state(src); state['source'] = dict(name=_name(s), **({} if shared else dict(state=s)))
+        text = json.dumps(state).replace('</', r'<\/'); at = _name(js+text) # a closing tag inside would end the script
+        return f'<div id="{at}">{fallback}</div><style>{self._css}</style><script type="module">{js}\nmount(document.getElementById("{at}"), {text}, widget, "{_name(state)}");</script>'
+
+def _page_state(w): return {k: dict(base64=base64.b64encode(v).decode()) if isinstance(v, bytes) else v for k,v in w.get_state().items() if not k.startswith('_') and k not in ('layout','tabbable','tooltip')}
+def _name(o): return 'qnb-'+hashlib.sha256((o if isinstance(o, str) else json.dumps(o)).encode()).hexdigest()[:12]
 
 # %% ../../nbs/panels/00_base.ipynb #c020
 def traits_table(

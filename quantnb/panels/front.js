@@ -1,27 +1,14 @@
 // Episodes as points in two metrics, with the front, the targets and the float network.
-// A record is a row of bytes: episode int32, flags uint8, one float32 a metric, then weight and activation bits, uint8, of every layer.
+const VIEW = ['x', 'y', 'log_x', 'log_y', 'near'];
 
-const FEASIBLE = 1, FAILED = 2, WARMUP = 4;
-
-function render({ model, el }) {
+async function render({ model, el }) {
+  const src = await sourceOf(model), all = reader(src);
   const ui = frame(el, 'front', 'Episodes of a search', draw);
-  const get = k => model.get(k);
+  const get = k => (VIEW.includes(k) ? model : src).get(k);
   const label = m => get('labels')[m] || m;
   const up = m => (get('directions')[m] || 'MIN') === 'MAX';
 
-  // Rows as they arrive; `read` only looks at those that are new.
-  let rows, gen;
-  function read() {
-    if (gen !== get('generation')) { gen = get('generation'); rows = []; }
-    const per = get('block'), ms = get('metrics'), size = 5 + 4 * ms.length + 2 * get('layers').length;
-    for (let i = rows.length; i < get('n'); i++) {
-      const v = get(`block_${Math.floor(i / per)}`), at = (i % per) * size;
-      if (!v || v.byteLength < at + size) break; // the count may come before the bytes
-      const r = { episode: v.getInt32(at, true), flags: v.getUint8(at + 4), at: at + 5 + 4 * ms.length, view: v };
-      ms.forEach((m, k) => { r[m] = v.getFloat32(at + 5 + 4 * k, true); });
-      rows.push(r);
-    }
-  }
+  let rows = [];
   const widths = r => get('layers').map((p, k) => [p, r.view.getUint8(r.at + 2 * k), r.view.getUint8(r.at + 2 * k + 1)]);
   const same = (a, b) => widths(a).every(([, w, x], k) => { const c = a && b.view; return c.getUint8(b.at + 2 * k) === w && c.getUint8(b.at + 2 * k + 1) === x; });
 
@@ -131,7 +118,7 @@ function render({ model, el }) {
   }
 
   function draw() {
-    read();
+    rows = all();
     for (const [p, k] of [[ax, 'x'], [ay, 'y']]) {
       const s = p.querySelector('select'), names = ['episode', ...get('metrics')];
       if (s.length !== names.length || names.some((m, i) => s.options[i].value !== m || s.options[i].text !== label(m))) s.replaceChildren(...names.map(m => make('option', { value: m, text: label(m) })));
@@ -197,6 +184,7 @@ function render({ model, el }) {
   const words = r => `episode ${r.episode}: ${[get('x'), get('y')].filter(m => m !== 'episode').map(m => `${label(m)} ${fmt(r[m])}`).join(', ')}${state(r) ? ', ' + state(r) : ''}`;
   function tell() {
     const r = rows.find(o => o.episode === get('selected'));
+    chosen.hidden = src !== model; // a view of another plot's rows leaves it to that one
     if (!r) { chosen.replaceChildren(make('span', { class: 'qnb-soft', text: 'Click a point to select its episode; or ←→ along the front and Enter.' })); return; }
     chosen.replaceChildren(make('div', { class: 'qnb-pairs' }, make('b', { text: `episode ${r.episode}` }), state(r) && make('span', { class: 'qnb-soft', text: state(r) }),
       ...first().filter(m => Number.isFinite(r[m])).map(m => make('span', {}, make('span', { class: 'qnb-soft', text: `${label(m)} ` }), fmt(r[m])))), ...strip(r));
@@ -214,7 +202,7 @@ function render({ model, el }) {
     const r = top.getBoundingClientRect(); ui.show(card(p), r.left + p.px, r.top + p.py);
     if (speak) ui.say(words(p));
   }
-  const choose = p => { set(model, { selected: p ? p.episode : -1 }); if (p) ui.say('selected ' + words(p)); };
+  const choose = p => { set(src, { selected: p ? p.episode : -1 }); if (p) ui.say('selected ' + words(p)); };
   top.addEventListener('pointermove', e => { const p = nearest(e); top.style.cursor = p ? 'pointer' : 'default'; if (p !== cursor) point(p); });
   top.addEventListener('pointerleave', () => point(null));
   top.addEventListener('click', e => { const p = nearest(e); if (p) choose(p); });
@@ -230,8 +218,8 @@ function render({ model, el }) {
     act(); e.preventDefault(); e.stopPropagation();
   });
 
-  const end = [follow(model, ['n', 'generation', 'metrics', 'layers', 'x', 'y', 'log_x', 'log_y', 'near', 'directions', 'targets', 'floats', 'labels', 'best'], () => ui.ask()),
-    follow(model, ['selected'], () => { if (scale) { over(); tell(); } })];
+  const end = [follow(src, DATA, () => ui.ask()), follow(model, VIEW, () => ui.ask()),
+    follow(src, ['selected'], () => { if (scale) { over(); tell(); } })];
   return () => { end.forEach(f => f()); ui.end(); };
 }
 export default { render };

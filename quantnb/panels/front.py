@@ -8,6 +8,7 @@ __all__ = ['FEASIBLE', 'FAILED', 'WARMUP', 'CACHED', 'BLOCK', 'LABELS', 'row_typ
 # %% ../../nbs/panels/01_front.ipynb #c003
 import math, numbers, numpy as np, traitlets as T
 from fastcore.basics import patch
+from ipywidgets import Widget, widget_serialization
 from ..types import *
 from .base import *
 
@@ -29,7 +30,8 @@ LABELS = dict(episode='episode', images='images evaluated', accuracy='accuracy',
 # %% ../../nbs/panels/01_front.ipynb #c009
 class FrontPlot(QuantWidget):
     "Episodes as points in two metrics."
-    _esm,_css = widget_files('front')
+    _esm,_css = widget_files('front', 'episodes')
+    source = T.Instance(Widget, allow_none=True, help='another `FrontPlot` whose episodes are shown; None: its own').tag(sync=True, **widget_serialization)
     metrics = T.List(T.Unicode(), help='names of the metrics that can be an axis, `episode` besides').tag(sync=True)
     x = T.Unicode('compress_ratio', help='metric across').tag(sync=True)
     y = T.Unicode('accuracy', help='metric up').tag(sync=True)

@@ -89,7 +89,7 @@ class Stages:
     def reset(self):
         "Forget all results; knobs and files stay."
         self.state,self.results,self.errors,self.seconds = defaultdict(lambda: TODO),{},{},{}
-        self.opened = self.agent = self.proposal = self.strategy = None; self.doing,self.since,self.n = '',None,0
+        self.opened = self.agent = self.proposal = self.strategy = None; self.doing,self.since,self.expect,self.n = '',None,None,0
         self.search.history = History(objectives=self.task.config.objectives, targets=self.task.config.targets)
         self.search.float = {}; self.by_hand = False
         self.tell()
@@ -206,10 +206,11 @@ def _agent_key(c): return repr((c.space, c.policy, c.search.type, c.search.wall,
 @patch
 def open(self:Stages):
     "Graph, calibrated engine and file writer, unless they are there already."
-    k = _key(self.task.config)
-    if self.opened==k: return
+    c = self.task.config; k = _key(c)
+    if self.opened==k: return check_reachable(c, self.search.graph, self.search.cost)
     self.say('calibrating, and comparing the engines on the float network')
     self.opened = None; self.search.open_network(); self.search.float,self.search.sensitivity,self.search.latency_model = {},None,None; self.opened = k
+    self.samples = self.search.engine.samples if self.search.engine.start else 0 # of one evaluation
 
 @patch
 def make_agent(self:Stages):
@@ -370,7 +371,7 @@ def _float(self:Stages):
     knobs=[Knob('also', 'also on', ('none','confirm','test'), 'choice', 'data that the reward does not see', own=True)],
     code=lambda s: 'search.float = search.float_reference()\nmetrics = {**search.cost.metrics(strategy), **search.trainer(strategy)}\nmetrics')
 def _evaluate(s):
-    t0 = time.time(); s._float(); p = s.search; s.say('evaluating the quantized network')
+    t0 = time.time(); p = s.search; s.expect = (p.engine.samples, s.samples*(1 if p.float else 2)); s._float(); s.say('evaluating the quantized network')
     n = p.engine.samples
     with Answers(p.engine) as ans: m = {**p.cost.metrics(s.strategy), **p.trainer(s.strategy)}
     n = p.engine.samples-n; d = s.float_answers.differ(ans, n); res = dict(metrics=m, float=dict(p.float), n=n, differ=d, intervals=intervals(p.float['accuracy'], m['accuracy'], n, d), samples=n, seconds=time.time()-t0)
@@ -467,6 +468,18 @@ class Job:
 def meters(self:Stages):
     e = getattr(self.search, 'engine', None)
     return [o.meter for o in (e, getattr(e, 'sim', None)) if o is not None]
+@patch
+def progress(self:Stages)->tuple: # Share that is done and seconds left; None where nothing is known
+    "Of the stage that runs: by the samples of an evaluation, else by how long it took the last time."
+    name = next((k for k,v in list(self.state.items()) if v==RUNNING), None); t0 = self.since
+    if not name or not t0: return None,None
+    secs = time.time()-t0
+    if name=='evaluate' and self.expect:
+        share = min(1., (self.search.engine.samples-self.expect[0])/max(1, self.expect[1]))
+        return share,secs*(1-share)/share if share>.02 else None
+    last = self.seconds.get(name)
+    return (min(.98, secs/last),max(0., last-secs)) if last else (None,None)
+
 @patch
 def start(self:Stages, f, then=None)->Job:
     "Run a method in a thread: `s.start(lambda: s.run_to('reward'))`."

@@ -114,7 +114,7 @@ def explain(yml:Yml, device:Device='auto', set_:Sets=None, measure:Annotated[boo
     if measure:
         secs = []
         for _ in range(2): t0 = time.time(); t.run('evaluate', t.net); secs.append(time.time()-t0)
-        print(f'one float evaluation {secs[-1]:.2f} s; {c.policy.max_episode} episodes about {1.3*secs[-1]*c.policy.max_episode/60:.1f} min')
+        print(f'one float evaluation {secs[-1]:.2f} s; {c.policy.max_episode} episodes about {1.3*secs[-1]*c.policy.max_episode/60:.1f} min on the simulation, about a fifth of that where the deployed graph serves (trainer.engine: auto)')
 
 # %% ../../nbs/run/04_cli.ipynb #c015
 @app.command(epilog='Example: quantnb progress tasks/quant_caption')

@@ -57,7 +57,8 @@ def open(self:TaskDir,
     if not resume and self.history_file.exists(): raise InputError(f'task {self.task_id!r} exists already in {self.root.parent}', f'go on with it by "-r -t {self.task_id}", or choose another id by --set task_id=NAME')
     try:
         for d in (self.output, self.best_dir, self.workers, self.logs, self.front_dir): d.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(self.root/'.lock'); self._lock.acquire(timeout=0)
+        self._lock = FileLock(self.root/'.lock'); self._lock.acquire(timeout=.3, poll_interval=.05) # whoever asks `running` holds it for a moment
+        self.ask('')
     except Timeout: raise InputError(f'task {self.task_id!r} is being run by another process', 'wait for it, or choose another id') from None
     except OSError as e: raise InputError(f'the task folder {self.root} cannot be written: {e.strerror or e}', 'choose another general.task.local_base_path') from e
     return self
@@ -72,6 +73,16 @@ def abandon(self:TaskDir):
     mine = self._lock is not None; self.close()
     if mine and not self.history_file.exists(): shutil.rmtree(self.root, ignore_errors=True)
 
+@patch(as_prop=True)
+def running(self:TaskDir)->bool:
+    "Whether a process has the lock."
+    f = self.root/'.lock'
+    if not f.exists(): return False
+    try: FileLock(f).acquire(timeout=0).lock.release()
+    except Timeout: return True
+    except OSError: pass # a folder that can only be read
+    return False
+
 @patch
 def append(self:TaskDir, d:dict):
     "One more line, on disk when this returns."
@@ -79,6 +90,22 @@ def append(self:TaskDir, d:dict):
         f.write(json.dumps(clean(d))+'\n'); f.flush(); os.fsync(f.fileno())
 
 # %% ../../nbs/run/00_history.ipynb #c009
+@patch
+def ask(self:TaskDir,
+    what:str, # 'pause', 'stop', or '' to go on
+):
+    "Leave a word for the process that runs the task."
+    f = self.root/'control'
+    if what: write_atomic(f, what)
+    else: f.unlink(missing_ok=True)
+
+@patch(as_prop=True)
+def asked(self:TaskDir)->str: # 'pause', 'stop' or ''
+    "The word that was left."
+    try: return (self.root/'control').read_text().strip()
+    except OSError: return ''
+
+# %% ../../nbs/run/00_history.ipynb #c011
 @patch
 def read(self:TaskDir)->tuple: # First line as a dict, History
     "The history so far."
@@ -103,7 +130,7 @@ def repair(self:TaskDir):
         if 'stop_reason' not in json.loads(l): good.append(l)
     write_atomic(self.history_file, '\n'.join(good)+'\n')
 
-# %% ../../nbs/run/00_history.ipynb #c014
+# %% ../../nbs/run/00_history.ipynb #c016
 @patch
 def write_front(self:TaskDir, h:History):
     "Pareto front in `output/<step>/`."
@@ -120,16 +147,13 @@ def write_front(self:TaskDir, h:History):
     for p in self.front_dir.glob('*_*.json'):
         if p.name not in keep: p.unlink()
 
-# %% ../../nbs/run/00_history.ipynb #c017
+# %% ../../nbs/run/00_history.ipynb #c019
 def progress(
     root, # Folder of a task
 )->dict: # For JSON
     "State of a running or finished task."
     t = TaskDir.at(root); head,h = t.read(); b = h.best()
     n,m = len(h),head.get('max_episode') or len(h); secs = sum(r.seconds for r in h)
-    running = False
-    try: FileLock(t.root/'.lock').acquire(timeout=0).lock.release()
-    except Timeout: running = True
-    return clean(dict(task_id=t.task_id, running=running, episodes=n, max_episode=m, seconds=secs, seconds_left=secs/n*(m-n) if n and not h.stop_reason else 0 if h.stop_reason else None,
+    return clean(dict(task_id=t.task_id, running=t.running, paused=t.running and t.asked=='pause', episodes=n, max_episode=m, seconds=secs, seconds_left=secs/n*(m-n) if n and not h.stop_reason else 0 if h.stop_reason else None,
         stop_reason=h.stop_reason or None, failed=sum(r.status=='failed' for r in h), forward_samples=sum(r.forward_samples for r in h), float=head['float'],
         best=b and dict(episode=b.episode, feasible=b.feasible, missed=b.missed, reward=b.reward, metrics=b.metrics)))

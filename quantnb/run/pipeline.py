@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['log', 'CALLBACKS', 'register_callback', 'OptExportCallback', 'check_names', 'SearchPipeStep', 'cost_model', 'pins',
-           'check_reachable', 'pin_bits', 'divergence_loss', 'weight_loss', 'interruptible', 'tune']
+           'check_reachable', 'pin_bits', 'divergence_loss', 'weight_loss', 'interruptible', 'heeding', 'tune']
 
 # %% ../../nbs/run/02_pipeline.ipynb #c003
 import contextlib, json, logging, math, signal, sys, threading, time, traceback
@@ -82,6 +82,7 @@ class SearchPipeStep:
         self.callbacks = [CALLBACKS[c]() for c in self.config.trainer.callbacks]+list(callbacks)
         self.dir = TaskDir(self.config.base_path, task_id or self.config.task_id, self.config.name)
         self.stop,self.ready,self.seen = False,False,{}
+        self.turn = contextlib.nullcontext() # entered for every piece of work; a lock if others in this process use MindSpore
     def call(self, name, *args):
         "Tell the callbacks; one that fails is no reason to lose a search."
         for c in self.callbacks:
@@ -145,9 +146,9 @@ def check_reachable(config:Config, graph:Graph, cost:CostModel):
     if t>top+1e-9: raise InputError(f'compress_threshold {t:g} is out of reach: the smallest strategy removes {top:.2f} %', f'lower it to at most {math.floor(top*100)/100:g}, or add narrower candidates')
 
 def pin_bits(config, graph):
-    "Layer path to pinned `Bits`; the activation's are the nearest candidate, and 32 leaves the layer float."
+    "Layer path to pinned `Bits`; the activation's are the nearest candidate unless they are given, and 32 leaves the layer float."
     a = config.a_bits
-    return {k: Bits(b, b if a is None or b==32 else min(a, key=lambda o: abs(o-b))) for k,b in pins(config, graph).items()}
+    return {k: Bits(*b) if isinstance(b, list) else Bits(b, b if a is None or b==32 else min(a, key=lambda o: abs(o-b))) for k,b in pins(config, graph).items()}
 
 # %% ../../nbs/run/02_pipeline.ipynb #c012
 @patch
@@ -338,13 +339,40 @@ def interruptible(
     finally:
         for s,f in old.items(): signal.signal(s, f)
 
+@patch
+def interrupt(self:SearchPipeStep):
+    "End the search as Ctrl-C does, from any thread: within a forward call of the user's functions, else when the episode is over."
+    if hasattr(self, 'history') and self.history.stop_reason: return # it is ending already
+    self.stop = True
+    if hasattr(self, 'engine'): self.engine.meter.pending = KeyboardInterrupt()
+
+@contextlib.contextmanager
+def heeding(
+    search, # Whose folder may hold a word
+    every:float=.25, # Seconds
+):
+    "Interrupt the search when the folder's `control` says stop."
+    over = threading.Event()
+    def look():
+        while not over.wait(every):
+            if search.dir.asked=='stop': search.interrupt(); return
+    threading.Thread(target=look, daemon=True).start()
+    try: yield
+    finally: over.set()
+
+@patch
+def wait(self:SearchPipeStep):
+    "As long as the folder's `control` says pause."
+    while self.dir.asked=='pause' and not self.stop: time.sleep(.1)
+
 # %% ../../nbs/run/02_pipeline.ipynb #c021
 @patch
 def run(self:SearchPipeStep)->History:
     "All episodes, then the final choice; the history."
-    with interruptible(self): self.prepare()
-    try: return self.loop()
-    finally: self.dir.close()
+    with heeding(self):
+        with interruptible(self), self.turn: self.prepare()
+        try: return self.loop()
+        finally: self.dir.close()
 
 @patch
 def loop(self:SearchPipeStep)->History:
@@ -353,14 +381,15 @@ def loop(self:SearchPipeStep)->History:
     try:
         with interruptible(self):
             while not (why := self.stop_reason()):
-                self.step()
-                try: self.keep_best()
-                except Exception as e: log.warning('the best so far could not be written: %s: %s', type(e).__name__, e)
-                self.show(bar)
+                with self.turn:
+                    self.step()
+                    try: self.keep_best()
+                    except Exception as e: log.warning('the best so far could not be written: %s: %s', type(e).__name__, e)
+                self.show(bar); self.wait()
         h.stop_reason = why
     except KeyboardInterrupt: h.stop_reason = 'interrupted'
     finally: bar.close()
-    self.finish()
+    with self.turn: self.finish()
     return h
 
 @patch

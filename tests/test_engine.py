@@ -1,0 +1,81 @@
+"The engine on the deployed graph: when it serves, when it does not, and what it says."
+import json
+import numpy as np, pytest
+import quantnb, mindspore as ms
+from mindspore import nn, ops
+from quantnb.all import *
+from quantnb.task import lesson_task
+import nets
+
+def images(n=64, seed=0): return np.random.default_rng(seed).normal(size=(n,1,12,12)).astype(np.float32)
+
+def cnn_task(**kw):
+    ms.set_context(mode=ms.GRAPH_MODE); ms.set_seed(0)
+    net = nets.CNN().set_train(False); x = images(256); y = net(ms.Tensor(x)).asnumpy().argmax(1)
+    acc = lambda m: float((m(ms.Tensor(x)).asnumpy().argmax(1)==y).mean()*100)
+    return Task(**{**dict(net=net, inputs=ms.Tensor(x[:2]), calib=[ms.Tensor(x[:64])], evaluate=acc, act_bits=[8], max_episode=4), **kw})
+
+def test_auto_takes_the_graphs_and_agrees():
+    t = cnn_task(); e = open_engine(t); assert (e.name,e.why)==('onnxruntime','')
+    assert abs(e.start['mindspore']-e.start['onnxruntime'])<1e-6
+    x = images(200, 1); rng = np.random.default_rng(0); ps = [l.path for l in e.graph.quantizable]; ex = Exporter(t, e)
+    for k in range(4):
+        s = Strategy({p:(int(rng.choice([2,3,4,6,8])),int(rng.choice([4,8]))) for p in ps})
+        r = ex.check(s, dict(onnx=ex.onnx(s)), [(x,)], (1,64,65))['onnx']
+        assert r['agreement']>=.985, (k,r) # of an untrained network, whose answers lie close together
+    assert ex.reference.unmatched==set()
+
+def test_without_convolutions_the_reference_is_the_simulation():
+    x = nets.t(8, 8); m = nets.Shared().set_train(False)
+    g = select(read_graph(m, (x[:2],))); e = OrtEngine(m, g, (x[:2],)); e.calibrate(lambda n: n(x))
+    assert e.reference is e.sim
+
+class Branch(nn.Cell):
+    def __init__(self): super().__init__(); self.a,self.b = nn.Dense(8, 8),nn.Dense(8, 4)
+    def construct(self, x):
+        if x.sum()>0: x = self.a(x)
+        return self.b(x)
+
+def test_no_onnx_form_falls_back_with_the_reason():
+    x = nets.t(32, 8); m = Branch().set_train(False); acc = lambda n: float(n(x).asnumpy().mean())
+    kw = dict(net=m, inputs=x[:2], calib=[x], evaluate=acc, act_bits=[8], max_episode=3)
+    e = open_engine(Task(**kw)); assert e.name=='mindspore' and 'control flow' in e.why
+    with pytest.raises(InputError, match='engine: mindspore'): open_engine(Task(**kw, engine='onnxruntime'))
+
+def test_an_evaluation_that_reads_weights_falls_back():
+    t = cnn_task(); plain = t.fns['evaluate']
+    def nosy(m): m.head.weight.asnumpy(); return plain(m)
+    e = open_engine(cnn_task(evaluate=nosy)); assert e.name=='mindspore' and 'weight of a quantized layer' in e.why
+    with pytest.raises(InputError, match='engine: mindspore'): open_engine(cnn_task(evaluate=nosy, engine='onnxruntime'))
+
+def test_a_history_says_what_it_ran_on(tmp_path):
+    t = cnn_task(local_base_path=str(tmp_path), objectives=('accuracy','compress_ratio'), targets=Targets(accuracy=50, mode='drop', compress_ratio=60)); s = SearchPipeStep(t, progress=False); s.run()
+    head = s.dir.read()[0]; assert head['engine']['name']=='onnxruntime' and len(head['engine']['parity'])==3 and min(p['agreement'] for p in head['engine']['parity'])>=.97
+    assert {d['path'] for d in head['sensitivity']}=={l.path for l in s.graph.quantizable}
+    best = json.loads(s.dir.best_file.read_text()); assert best['files']['onnx']['parity']['agreement']>=.97
+    again = Exporter(t, s.engine).score(s.chosen.strategy, folder=s.dir.best_dir)
+    assert again['accuracy']==best['files']['onnx']['accuracy']==s.chosen.metrics['accuracy'] # searched, written and scored are one thing
+
+def test_outputs_that_calibration_returns_are_no_batches():
+    t = cnn_task(calib=None); x = ms.Tensor(images(16))
+    t.fns['calib'] = lambda m: [m(x).asnumpy()]
+    assert open_engine(t).quantizer.inputs[0][0].shape==(16,1,12,12)
+
+class Encode(nn.Cell):
+    def __init__(self): super().__init__(); self.a,self.b = nn.Dense(8, 16),nn.Dense(16, 4)
+    def encode(self, x): return ops.relu(self.a(x))
+    def construct(self, x): return self.b(self.encode(x))
+
+def test_parts_have_files_of_their_own(tmp_path):
+    x = nets.t(64, 8); m = Encode().set_train(False); y = m(x).asnumpy().argmax(1)
+    acc = lambda n: float((n.b(n.encode(x)).asnumpy().argmax(1)==y).mean())
+    t = Task(net=m, inputs=x[:2], calib=[x], evaluate=acc, act_bits=[8], max_episode=3); e = open_engine(t); assert e.name=='onnxruntime', e.why
+    ex = Exporter(t, e); s = Strategy.uniform(['a','b'], 4, 8); files = ex.write(s, tmp_path)
+    assert {'model.onnx','model.a.onnx','model.b.onnx','model.mindir'}<={p.name for p in tmp_path.iterdir()} and 'model.a.onnx' in files
+    assert ex.score(s, folder=tmp_path)['accuracy']==QuantTrainer(t, e)(s)['accuracy']
+
+def test_a_part_with_ever_new_shapes_is_refused():
+    m = nn.Dense(4, 4).set_train(False); x = nets.t(4, 4); g = select(read_graph(m, (x,)))
+    e = OrtEngine(m, g, (x,)); e.calibrate(lambda n: n(x)); e.deployed.shapes = 3; net = e.net(None)
+    net(nets.t(2, 4)); net(nets.t(2, 3, 4)); net(nets.t(2, 3, 2, 4)) # a row, a table, a block: three graphs
+    with pytest.raises(Unsupported, match='pad its inputs'): net(nets.t(1, 2, 3, 2, 4))
