@@ -33,11 +33,16 @@ from .deploy.engine import *
 from .deploy.sensitivity import *
 from .deploy.mindir import to_mindir, MindirNet
 from .device.runner import *
+from .device.latency import *
 from .run.history import *
 from .run.trial import *
 from .run.pipeline import *
 from .run.report import *
 from .run.batch import *
+from .panels.bitstrip import BitStrip
+from .panels.front import FrontPlot
+from .panels.graphview import GraphView
+from .panels.histogram import Histogram
 
 # %% ../nbs/99_all.ipynb #c006
 import sys

@@ -129,14 +129,19 @@ def check(self:Entry):
 
 # %% ../../nbs/deploy/03b_facade.ipynb #c014
 class Sessions:
-    "Open sessions, the least recently used closed first. What is open counts with its constants, as the kernels keep a packed copy of them."
+    "Open sessions of the last strategies, the least recently used closed first. What is open counts with its constants, as the kernels keep a packed copy of them."
     def __init__(self,
         limit:int=None, # Bytes; a quarter of the free memory if None
-    ): self.limit,self.open,self.made = limit or psutil.virtual_memory().available//4,collections.OrderedDict(),0
+        keep:int=3, # Strategies
+    ): self.limit,self.keep,self.open,self.groups,self.made = limit or psutil.virtual_memory().available//4,keep,collections.OrderedDict(),collections.OrderedDict(),0
     @property
     def bytes(self): return sum(b for _,b in self.open.values())
     def get(self, key, make, n):
-        "The session under `key`; `make` opens it if it is not open yet, and `n` is the size of its constants in bytes."
+        "The session under `key` = (entry, strategy, ...); `make` opens it if it is not open yet, and `n` gives the size of its constants in bytes."
+        self.groups[key[1:]] = 1; self.groups.move_to_end(key[1:])
+        while len(self.groups)>self.keep:
+            old,_ = self.groups.popitem(last=False)
+            for k in [k for k in self.open if k[1:]==old]: del self.open[k]
         if key in self.open: self.open.move_to_end(key)
         else:
             n = n()

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STAGES', 'TODO', 'RUNNING', 'DONE', 'STALE', 'FAILED', 'LOCK', 'Knob', 'Stage', 'stage', 'Stopped', 'Stages',
-           'explain', 'predicted', 'wilson', 'paired', 'Answers', 'right', 'intervals', 'Job']
+           'before', 'explain', 'predicted', 'wilson', 'paired', 'Answers', 'intervals', 'Job']
 
 # %% ../../nbs/panels/03a_stages.ipynb #c003
 import copy, ctypes, json, math, tempfile, threading, time, traceback, zlib
@@ -83,11 +83,13 @@ class Stages:
         task_id:str=None, # Folder's name; date and time if None
     ):
         ms.ops.add(ms.Tensor(1.), ms.Tensor(1.)) # MindSpore wants to be used first in the main thread
-        self.task,self.first,self.search = task,task,SearchPipeStep(task, task_id, progress=False)
+        self.task,self.first,self.task_id,self.times = task,task,task_id,0
         self.own,self.watchers = dict(also='none'),[]
         self.reset()
     def reset(self):
-        "Forget all results; knobs and files stay."
+        "Forget all results; knobs stay, and files: another folder is begun."
+        if self.times: self.search.dir.close()
+        self.search = SearchPipeStep(self.task, self.task_id and self.task_id+(f'-{self.times}' if self.times else ''), progress=False); self.times += 1
         self.state,self.results,self.errors,self.seconds = defaultdict(lambda: TODO),{},{},{}
         self.opened = self.agent = self.proposal = self.strategy = None; self.doing,self.since,self.expect,self.n = '',None,None,0
         self.search.history = History(objectives=self.task.config.objectives, targets=self.task.config.targets)
@@ -103,7 +105,7 @@ class Stages:
 def after(self:Stages, name:str)->list: # Names, in order
     "Stages that depend on a stage."
     res = {name}
-    for k,s in STAGES.items(): res |= {k} if res & set(s.needs) else set()
+    for k,s in STAGES.items(): res |= {k} if res.intersection(s.needs) else {*()}
     return [k for k in STAGES if k in res and k!=name]
 
 @patch
@@ -114,12 +116,14 @@ def outdate(self:Stages, names):
     self.tell()
 
 @patch
-def knob(self:Stages, key:str):
+def knob(self:Stages,
+    key:str, # Short key of the yml
+    task:Task=None, # Another task than that of now
+):
     "Value of a setting."
     if key in self.own: return self.own[key]
-    c = self.task.config
-    for o in (c.space, c.search, c.policy, c.trainer, c.device):
-        if hasattr(o, key): return getattr(o, key)
+    c = (task or self.task).config
+    return next((getattr(o, key) for o in (c.space, c.search, c.policy, c.trainer, c.device) if hasattr(o, key)), None)
 
 @patch
 def set(self:Stages, **settings):
@@ -138,12 +142,16 @@ def set(self:Stages, **settings):
 @patch
 def ready(self:Stages, name:str)->bool: return all(self.state[k]==DONE for k in STAGES[name].needs)
 
+def before(name:str)->list: # Names, in order
+    "A stage and all that it depends on."
+    need = {name}
+    for k in reversed(STAGES): need |= {*STAGES[k].needs} if k in need else {*()}
+    return [k for k in STAGES if k in need]
+
 @patch
 def way(self:Stages, name:str)->list: # Names, in order
     "What is missing or out of date up to a stage."
-    need = {name}
-    for k in reversed(STAGES): need |= set(STAGES[k].needs) if k in need else set()
-    return [k for k in STAGES if k in need and (self.state[k]!=DONE or k==name)]
+    return [k for k in before(name) if self.state[k]!=DONE or k==name]
 
 @patch
 def run(self:Stages, name:str)->bool: # Whether it went well
@@ -174,21 +182,12 @@ def explain(e)->tuple: # what, remedy
     return f'{type(e).__name__}: {(str(e).strip().splitlines() or [""])[0]}',f'it was raised in {own[-1].name} ({at})' if own else ''
 
 # %% ../../nbs/panels/03a_stages.ipynb #c016
-def _settings(s):
-    "The line that changes knobs, if any were changed."
-    old = Stages.knob
-    new = {o.key:s.knob(o.key) for st in STAGES.values() for o in st.knobs if not o.own and s.knob(o.key)!=_knob_of(s.first, o.key)}
-    return f"task = task.replace({', '.join(f'{k}={v!r}' for k,v in new.items())})\n" if new else ''
-
-def _knob_of(task, key):
-    c = task.config
-    return next((getattr(o, key) for o in (c.space, c.search, c.policy, c.trainer, c.device) if hasattr(o, key)), None)
-
 @stage('graph', 'Graph', 'Read the network, and say which layers can be quantized and why others cannot.',
     knobs=[Knob('exclude', 'leave float', kind='list', help='regular expressions of layer paths, comma between them'), Knob('include', 'only', kind='list', help='regular expressions of layer paths; empty: all')],
-    code=lambda s: _settings(s)+'''space = task.config.space
+    code=lambda s: '''space = task.config.space
 graph = select(read_graph(task.net, task.inputs, task.input_names), space.eligible, space.include, space.exclude)
 graph = QuantNet(task.net, graph, task.inputs, task.input_names).graph # with calls counted
+from quantnb.panels.graphview import GraphView
 GraphView.of(graph)''')
 def _graph(s):
     t,c = s.task,s.task.config.space
@@ -225,11 +224,11 @@ def _width(a, w): return w if a is None else a
 @stage('propose', 'Bits', 'Propose a width for every layer; change any of them by hand.', ['features'],
     knobs=[Knob('compress_threshold', 'size to remove (%)', kind='number', help='budget that proposals hold, and a target; empty: none'), Knob('agent', 'agent', ('ddpg','random'), 'choice'),
         Knob('num_warmup', 'warm-up', kind='count', help='episodes before the agent learns'), Knob('noise_sigma', 'noise', kind='number', help='width of the noise on an action'), Knob('seed', 'seed', kind='count')],
-    code=lambda s: _settings(s)+'''search = SearchPipeStep(task)
+    code=lambda s: '''search = SearchPipeStep(task)
 search.open_network() # calibrates
 search.float = {}; search.history = History(objectives=task.config.objectives, targets=task.config.targets)
 search.make_agent() # measures sensitivities
-proposal = search.agent.propose(search.history)'''+(f'\nstrategy = Strategy.from_json({s.strategy.to_json()}) # by hand' if s.by_hand else '\nstrategy = proposal.strategy')+'\nBitStrip.of(search.graph, strategy, task.config.w_bits, task.config.a_bits)')
+proposal = search.agent.propose(search.history)'''+(f'\nstrategy = Strategy.from_json({s.strategy.to_json()}) # by hand' if s.by_hand else '\nstrategy = proposal.strategy')+'\nfrom quantnb.panels.bitstrip import BitStrip\nBitStrip.of(search.graph, strategy, task.config.w_bits, task.config.a_bits)')
 def _propose(s):
     s.open(); s.make_agent(); s.say('proposing')
     s.proposal = s.search.agent.propose(s.search.history); s.strategy,s.by_hand = s.proposal.strategy,False
@@ -247,7 +246,7 @@ def predicted(
         if p not in wide or b==Bits(): return 0.
         if (p,b.w,b.a) in at: return max(0., at[p,b.w,b.a])
         w,a = wide[p]; return max(0., at.get((p,b.w,a), 0.))+max(0., at.get((p,w,b.a), 0.))
-    return max(0., rows[0]['base'])+sum(rise(p, b) for p,b in strategy.items())
+    return max(0., rows[0]['base'])*any(b!=Bits() for b in strategy.values())+sum(rise(p, b) for p,b in strategy.items())
 
 @patch
 def edit(self:Stages, strategy:Strategy):
@@ -259,7 +258,7 @@ def edit(self:Stages, strategy:Strategy):
 @patch
 def quick(self:Stages, strategy=None)->dict: # size_kb, compress_ratio, flops, predicted, missed
     "What is known of a strategy without running it."
-    st = strategy or self.strategy; m = self.search.cost.metrics(st)
+    st = self.strategy if strategy is None else strategy; m = self.search.cost.metrics(st)
     t = self.task.config.targets.compress_ratio
     return dict(m, predicted=predicted(self.search.sensitivity, st), missed=t is not None and m['compress_ratio']<t-1e-9)
 
@@ -268,16 +267,16 @@ def noise(self:Stages)->float: # Of the next proposal; None for an agent without
     a = self.search.agent
     return a.policy.noise_sigma*a.policy.noise_decay**a.searched if hasattr(a, 'searched') else None
 
-# %% ../../nbs/panels/03a_stages.ipynb #c028
+# %% ../../nbs/panels/03a_stages.ipynb #c029
 @stage('quantize', 'Quantize', 'Put the widths on the network; weights go to their grids.', ['propose'],
     knobs=[Knob('engine', 'engine', ('auto','onnxruntime','mindspore'), 'choice', 'what runs the quantized network')],
-    code=lambda s: "net = search.engine.net(strategy)\nrows = [dict(layer=p, bits=str(b), sqnr=weight_histogram(search.engine.quantizer, p, b.w)['sqnr']) for p,b in strategy.items()]\nTable(rows)")
+    code=lambda s: "from quantnb.panels.histogram import *\nnet = search.engine.net(strategy)\nrows = [dict(layer=p, bits=str(b), sqnr=weight_histogram(search.engine.quantizer, p, b.w)['sqnr']) for p,b in strategy.items()]\nTable(rows)")
 def _quantize(s):
     s.open(); q,c = s.search.engine.quantizer,s.search.cost; s.search.engine.net(s.strategy)
     f = lambda l,b: dict(path=l.path, kind=l.kind, bits=str(b), w=b.w, a=b.a, weights=l.n, float_kb=c.layer_size(l.path, Bits())/1e3, kb=c.layer_size(l.path, b)/1e3, sqnr=weight_histogram(q, l.path, b.w)['sqnr'])
     return [f(l, s.strategy.get(l.path, Bits())) for l in s.search.cost.layers]
 
-# %% ../../nbs/panels/03a_stages.ipynb #c031
+# %% ../../nbs/panels/03a_stages.ipynb #c032
 @stage('calibrate', 'Calibrate', 'Choose the ranges of the activations, correct the biases, and see which layer hurts.', ['quantize'],
     knobs=[Knob('observer', 'observer', tuple(OBSERVERS), 'choice', 'how ranges are chosen'), Knob('bias_correction', 'correct biases', kind='bool')],
     code=lambda s: '''q = search.engine.quantizer
@@ -291,7 +290,7 @@ def _calibrate(s):
         rise=predicted(s.search.sensitivity, Strategy({p:b}))-base if s.search.sensitivity else s.search.losses.get((p,b.w), 0.))
     return [one(p, b) for p,b in s.strategy.items()]
 
-# %% ../../nbs/panels/03a_stages.ipynb #c036
+# %% ../../nbs/panels/03a_stages.ipynb #c037
 def wilson(
     k:float, # Right answers
     n:int, # Of so many
@@ -312,7 +311,7 @@ def paired(
     h = z*math.sqrt(max(0., differ+1-gain**2/m))/m
     return d-h,d+h
 
-# %% ../../nbs/panels/03a_stages.ipynb #c038
+# %% ../../nbs/panels/03a_stages.ipynb #c039
 class Answers:
     "What the deployed graph answers: a class for each sample, with a checksum of every batch."
     def __init__(self, engine): self.deployed,self.calls = getattr(engine, 'deployed', None),[]
@@ -336,8 +335,8 @@ class Answers:
         if len(a)<len(both) or sum(map(len, a))!=n: return None
         return int(sum((x!=y).sum() for (_,x),(_,y) in both))
 
-# %% ../../nbs/panels/03a_stages.ipynb #c039
-def right(acc:float, n:int, scale:float):
+# %% ../../nbs/panels/03a_stages.ipynb #c040
+def _right(acc:float, n:int, scale:float):
     "Number of right answers behind an accuracy; None if it is not a share of `n`."
     k = acc*n/scale
     return round(k) if n and 0<=k<=n+.01 and abs(k-round(k))<.02 else None
@@ -349,14 +348,14 @@ def intervals(
     differ:int=None, # Samples that the two answer differently; None: not known
 )->dict: # float, quantized, difference: (low, high) in the metric's unit; those that are known
     "Intervals of accuracies that are shares of right answers."
-    scale = 1. if max(abs(a0), abs(a))<=1 else 100.; ks = right(a0, n, scale),right(a, n, scale)
+    scale = 1. if max(abs(a0), abs(a))<=1 else 100.; ks = _right(a0, n, scale),_right(a, n, scale)
     if None in ks: return {}
     unit = lambda o: tuple(scale*v for v in o)
     res = dict(float=unit(wilson(ks[0], n)), quantized=unit(wilson(ks[1], n)))
     if differ is not None and abs(ks[1]-ks[0])<=differ: res['difference'] = unit(paired(ks[1]-ks[0], differ, n))
     return res
 
-# %% ../../nbs/panels/03a_stages.ipynb #c040
+# %% ../../nbs/panels/03a_stages.ipynb #c041
 @patch
 def _float(self:Stages):
     "The float reference with its answers, once."
@@ -382,7 +381,7 @@ def _evaluate(s):
         res['also'] = {k: evaluate(p.engine.net(st), lambda net: s.task.run(role, net), s.task.metric_name(role))['accuracy'] for k,st in dict(float=None, quantized=s.strategy).items()}
     return res
 
-# %% ../../nbs/panels/03a_stages.ipynb #c044
+# %% ../../nbs/panels/03a_stages.ipynb #c045
 @patch
 def folder(self:Stages)->Path:
     "Where the files of the strategy go; the task's folder is made when it is first needed."
@@ -392,7 +391,8 @@ def folder(self:Stages)->Path:
 
 @stage('deploy', 'Deploy', 'Write the files, run your function on them, and measure them beside float.', ['calibrate'],
     knobs=[Knob('repeat_times', 'timed runs', kind='count'), Knob('low_bits', 'weights below 8 bits', ('int8','int4'), 'choice', 'how the ONNX file stores them')],
-    code=lambda s: f'''folder = Path({s.task.config.base_path!r})/'by_hand'
+    code=lambda s: f'''from pathlib import Path
+folder = Path({s.task.config.base_path!r})/'by_hand'
 files = search.exporter.write(strategy, folder)
 score = search.exporter.score(strategy, folder=folder)['accuracy']
 share = integer_macs((folder/'model.onnx').read_bytes(), search.exporter.float)['share']
@@ -406,10 +406,12 @@ def _deploy(s):
         res['float_bytes']['onnx'] = len(e.onnx()); m = (d/'model.onnx').read_bytes(); res['share'] = integer_macs(m, e.float)['share']
         s.say('running your function on the file'); res['accuracy'] = e.score(s.strategy, folder=d)['accuracy']
         s.say('comparing the file with the simulation'); res['parity'] = p.best_parity(s.strategy)
-        s.say('measuring latency'); res['times'] = measure(s.task, e, dict(model=s.strategy))
+        s.say('measuring latency')
+        try: res['times'] = measure(s.task, e, dict(model=s.strategy))
+        except InputError as x: res['why'] = x.what # a device that is not there
     return res
 
-# %% ../../nbs/panels/03a_stages.ipynb #c047
+# %% ../../nbs/panels/03a_stages.ipynb #c048
 @stage('reward', 'Reward', 'Weigh accuracy, size and latency; see which targets are met.', ['evaluate','deploy'],
     knobs=[Knob('reward_type', 'reward', ('acc_first','compress_first'), 'choice'), Knob('acc_threshold', 'accuracy asked', kind='number', help='empty: none'), Knob('acc_threshold_mode', 'meant as', ('absolute','drop','relative_drop'), 'choice'), Knob('latency_threshold', 'latency asked (ms)', kind='number', help='counts if latency is an objective')],
     code=lambda s: '''search.make_reward(); search.reward.float = search.float
@@ -425,7 +427,7 @@ def _reward(s):
         seconds=sum(s.seconds.get(k, 0.) for k in ('quantize','evaluate','deploy')), forward_samples=ev['samples'], extra={**s.proposal.extra, **(dict(source='by hand') if s.by_hand else {})})
     return replace(r, reward=p.reward(r))
 
-# %% ../../nbs/panels/03a_stages.ipynb #c049
+# %% ../../nbs/panels/03a_stages.ipynb #c050
 @patch
 def next(self:Stages)->bool: # Whether there is a new proposal
     "Give the record to the agent, keep the best on disk, and propose again."
@@ -436,7 +438,7 @@ def next(self:Stages)->bool: # Whether there is a new proposal
     p.dir.append(r.to_json()); p.remember(r); p.keep_best(); self.n += 1
     return self.run('propose')
 
-# %% ../../nbs/panels/03a_stages.ipynb #c056
+# %% ../../nbs/panels/03a_stages.ipynb #c057
 LOCK = threading.RLock() # whoever uses MindSpore in a thread of its own holds it
 
 class Job:
@@ -446,24 +448,34 @@ class Job:
         meters=lambda: (), # `Meter`s of the networks that may be running
         then=None, # Called in the thread when it is over
     ):
-        self.f,self.meters,self.then,self.asked = f,meters,then,False
+        self.f,self.meters,self.then,self.asked,self.open,self.gate = f,meters,then,False,True,threading.Lock()
         self.thread = threading.Thread(target=self._run, daemon=True); self.thread.start()
     def _run(self):
         try:
-            with LOCK: self.f()
+            try:
+                while not LOCK.acquire(timeout=.2): pass # so that it can be stopped while it waits
+                try: self.f()
+                finally: LOCK.release()
+            finally: self._close()
         except Stopped: pass
         finally:
             if self.then: self.then()
+    def _close(self):
+        "From here on nothing is raised in the thread any more."
+        with self.gate: self.open = False; _raise(self.thread, None)
     @property
     def running(self): return self.thread.is_alive()
     def wait(self, seconds:float=None): self.thread.join(seconds); return self
     def stop(self):
         "Raise `Stopped` in the thread."
-        self.asked = True; inside = [m for m in self.meters() if m.inside]
-        for m in inside: m.pending = Stopped()
-        if not inside and self.running: ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.thread.ident), ctypes.py_object(Stopped))
+        with self.gate:
+            self.asked = True; inside = [m for m in self.meters() if m.inside]
+            for m in inside: m.pending = Stopped()
+            if not inside and self.open: _raise(self.thread, Stopped)
 
-# %% ../../nbs/panels/03a_stages.ipynb #c057
+def _raise(thread, e): ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(e) if e else None)
+
+# %% ../../nbs/panels/03a_stages.ipynb #c058
 @patch
 def meters(self:Stages):
     e = getattr(self.search, 'engine', None)
@@ -481,10 +493,26 @@ def progress(self:Stages)->tuple: # Share that is done and seconds left; None wh
     return (min(.98, secs/last),max(0., last-secs)) if last else (None,None)
 
 @patch
+def settle(self:Stages):
+    "Nothing runs any more, however it ended."
+    for m in self.meters(): m.pending = None
+    for k,v in self.state.items():
+        if v==RUNNING: self.state[k] = STALE if k in self.results else TODO; self.errors[k] = ('stopped','')
+    self.since,self.doing = None,''
+@patch
 def start(self:Stages, f, then=None)->Job:
     "Run a method in a thread: `s.start(lambda: s.run_to('reward'))`."
     def g():
         try: f()
-        finally:
-            for m in self.meters(): m.pending = None
+        finally: self.settle()
     return Job(g, self.meters, then)
+
+# %% ../../nbs/panels/03a_stages.ipynb #c065
+@patch
+def code(self:Stages,
+    name:str, # Stage
+)->str:
+    "The lines that do the same, from `task` on."
+    new = {k.key:self.knob(k.key) for o in STAGES.values() for k in o.knobs if not k.own and self.knob(k.key)!=self.knob(k.key, self.first)}
+    head = 'from quantnb.all import *\n'+(f"task = task.replace({', '.join(f'{k}={v!r}' for k,v in new.items())})\n" if new else '')
+    return head+''.join(f'\n# {STAGES[k].title}: {STAGES[k].about}\n{STAGES[k].code(self)}\n' for k in before(name))

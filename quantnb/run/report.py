@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['COLORS', 'COLORS_AT', 'FINAL', 'plot_bits', 'plot_sensitivity', 'plot_rewards', 'plot_front', 'plot_strategies',
-           'Table', 'final_table', 'verdict', 'engine_line', 'report_notebook', 'report', 'check_parameters',
+           'Live', 'Table', 'final_table', 'verdict', 'engine_line', 'report_notebook', 'report', 'check_parameters',
            'find_upwards']
 
 # %% ../../nbs/run/03_report.ipynb #c003
-import json, logging, os, tempfile
+import base64, io, json, logging, os, tempfile
 import matplotlib.pyplot as plt, numpy as np
 import nbformat, papermill as pm
 from fastcore.basics import patch
@@ -18,9 +18,13 @@ from pathlib import Path
 from ..types import *
 from ..config import did_you_mean
 from .history import *
+from ..panels.base import *
+from ..panels.front import *
+from ..panels.bitmap import *
+from ..panels.bitstrip import *
 
 # %% ../../nbs/run/03_report.ipynb #c005
-COLORS = {2:'#7b3294', 3:'#9f6bb5', 4:'#0571b0', 5:'#4393c3', 6:'#5aae61', 7:'#a6d96a', 8:'#fdae61', 16:'#e66101', 32:'#bdbdbd'} # of widths
+COLORS = WIDTH_COLORS # the same colour for a width everywhere
 
 def plot_bits(
     strategy:Strategy,
@@ -112,6 +116,22 @@ def plot_strategies(
 COLORS_AT = {b:i for i,b in enumerate(COLORS)}
 
 # %% ../../nbs/run/03_report.ipynb #c015
+class Live:
+    "A widget for the page, and pictures for where scripts do not run."
+    def __init__(self,
+        widget:QuantWidget,
+        *figures, # matplotlib figures
+        shared:bool=False, # An earlier `Live` of the page has the rows
+    ):
+        self.widget,self.shared,self.pictures = widget,shared,[_picture(f) for f in figures]
+    def _repr_html_(self): return self.widget.to_html(''.join(f'<img alt="{self.widget.about()}" src="data:image/png;base64,{p}">' for p in self.pictures), self.shared)
+    def __repr__(self): return repr(self.widget)
+
+def _picture(fig):
+    f = io.BytesIO(); fig.savefig(f, dpi=100); plt.close(fig)
+    return base64.b64encode(f.getvalue()).decode()
+
+# %% ../../nbs/run/03_report.ipynb #c020
 class Table:
     "Rows with the same keys; shows itself as Markdown and as aligned text."
     def __init__(self,
@@ -135,7 +155,7 @@ def final_table(
     "Float, chosen, uniform 8 and 4 side by side."
     return Table(best.get('table') or [], FINAL)
 
-# %% ../../nbs/run/03_report.ipynb #c019
+# %% ../../nbs/run/03_report.ipynb #c024
 def verdict(
     best:dict, # Content of best.json
 )->str: # One line for each target
@@ -149,7 +169,7 @@ def verdict(
     if t.latency is not None: line('latency', m.get('latency'), t.latency, 'at most')
     return '\n'.join(res) or 'no targets were set'
 
-# %% ../../nbs/run/03_report.ipynb #c020
+# %% ../../nbs/run/03_report.ipynb #c025
 def engine_line(
     head:dict, # First record of a history
 )->str: # What the search ran on, and what its float reference gave by both engines
@@ -159,7 +179,7 @@ def engine_line(
     if e['name']!='onnxruntime': return 'candidates were scored by the MindSpore simulation'+(f': {e["why"]}' if e['why'] else '')+more
     return f"candidates were scored on their own files in ONNX Runtime; float accuracy {s['onnxruntime']:.6g} there and {s['mindspore']:.6g} in MindSpore"+more
 
-# %% ../../nbs/run/03_report.ipynb #c025
+# %% ../../nbs/run/03_report.ipynb #c030
 _INTRO = """# Report of task `{id}`
 
 This notebook was made and run by `quantnb report`; every figure comes from the files beside it."""
@@ -167,23 +187,24 @@ _CELLS = [
  ('md', '## Result'), ('code', "task = TaskDir.at(folder); head,h = task.read()\nbest = json.loads(task.best_file.read_text())\nprint(f\"{best['stop_reason']} after {best['episodes']} episodes, {best['forward_samples']:,} samples, {best['seconds']:.0f} s; chosen: episode {best['episode']}\")\nprint(verdict(best))"),
  ('code', "final_table(best)"),
  ('md', "Accuracy is the user's function run on the exported file, on data that the search did not see where such data was named. Size follows the definition of the project (weights at their width, biases, scales); the files are as they are on disk. Latency is the ONNX file in ONNX Runtime."),
- ('md', '## Bits of every layer'), ('code', "s = Strategy.from_json(best['strategy'])\nplot_bits(s); plt.show()"), ('code', "if len({b.a for b in s.values()})>1: plot_bits(s, 'a'); plt.show()"),
+ ('md', '## Bits of every layer'), ('code', "s = Strategy.from_json(best['strategy'])\nLive(BitStrip([Layer.from_json(l) for l in head['layers']], s, readonly=True), plot_bits(s), *([plot_bits(s, 'a')] if len({b.a for b in s.values()})>1 else []))"),
  ('md', '## Files'), ('code', "Table([dict(format=k, **{c:v.get(c) for c in ('path','bytes','accuracy','latency','integer_macs','sha256')}) for k,v in best['files'].items()])"),
  ('code', "print(engine_line(head))"),
  ('md', 'Agreement of the file with the simulation (top-1), at several batch sizes; before the search the same was done with files of random strategies:'), ('code', "Table([dict(file=f, batch=n, agreement=r['agreement'], max_diff=r['max_diff']) for f,p in [*best.get('parity', {}).items(), *((f'onnx, random {k+1}', p) for k,p in enumerate(head.get('engine', {}).get('parity', [])))] for n,r in p['batches'].items()])"),
- ('md', '## The search'), ('code', "plot_front(h); plt.show()"), ('code', "if any(r.metrics.get('latency') for r in h): plot_front(h, 'latency'); plt.show()"), ('code', "plot_rewards(h); plt.show()"), ('code', "plot_strategies(h); plt.show()"),
+ ('md', '## The search'), ('md', 'Both axes can be any metric; a click on a point selects its episode in all pictures and in the table.'), ('code', "front = FrontPlot(h, near=True, selected=best['episode'])\nLive(front, plot_front(h))"), ('code', "if any(r.metrics.get('latency') for r in h): display(Live(FrontPlot(source=front, x='latency', near=True), plot_front(h, 'latency'), shared=True))"),
+ ('code', "Live(FrontPlot(source=front, x='episode', y='reward'), plot_rewards(h), shared=True)"), ('code', "Live(BitMap(front), plot_strategies(h), shared=True)"), ('code', "Live(EpisodeTable(front, sort='reward'), shared=True)"),
  ('code', "if head.get('sensitivity'): plot_sensitivity(head['sensitivity']); plt.show()"), ('md', '## Layers'), ('code', "Table([dict(layer=l['path'], kind=l['kind'], weights=str(l['weight_shape']), MACs=l['macs'], bits=str(s.get(l['path'], Bits())), why=l['reason'] or l['note']) for l in head['layers']])"),
  ('md', '## Failed trials'), ('code', "Table([dict(episode=r.episode, reason=r.reason) for r in h if r.status=='failed']) if any(r.status=='failed' for r in h) else 'none'"),
  ('md', '## Environment and notes'), ('code', "print(json.dumps({**head['environment'], 'seed':head['seed']}, indent=1))\nprint('\\n'.join(head['notes']))"),
 ]
 
-# %% ../../nbs/run/03_report.ipynb #c026
+# %% ../../nbs/run/03_report.ipynb #c031
 def report_notebook(
     task_id:str, # For the title
 )->dict: # Notebook that has not run
     "The report's cells; `folder` is its parameter."
     md,code = nbformat.v4.new_markdown_cell,nbformat.v4.new_code_cell
-    setup = "import json, matplotlib.pyplot as plt\nfrom quantnb.types import *\nfrom quantnb.run.history import *\nfrom quantnb.run.report import *"
+    setup = "import json, matplotlib.pyplot as plt\nfrom quantnb.types import *\nfrom quantnb.run.history import *\nfrom quantnb.run.report import *\nfrom quantnb.panels.front import *\nfrom quantnb.panels.bitmap import *\nfrom quantnb.panels.bitstrip import *"
     cells = [md(_INTRO.format(id=task_id)), code("folder:str = '..' # Folder of the task", metadata=dict(tags=['parameters'])), code(setup)]
     cells += [md(s) if k=='md' else code(s) for k,s in _CELLS]
     for i,c in enumerate(cells): c['id'] = f'r{i:02d}'
@@ -191,11 +212,11 @@ def report_notebook(
 
 _PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title><style>
 :root {{color-scheme: light dark}} body {{font: 16px/1.5 system-ui, sans-serif; max-width: 56rem; margin: 2rem auto; padding: 0 1rem}}
-table {{border-collapse: collapse; font-size: .85rem; display: block; overflow-x: auto}} td,th {{border: 1px solid #8886; padding: .2rem .5rem}} td:not(:first-child) {{font-variant-numeric: tabular-nums}}
+table:not(.qnb table) {{border-collapse: collapse; font-size: .85rem; display: block; overflow-x: auto}} :is(td,th):not(.qnb *) {{border: 1px solid #8886; padding: .2rem .5rem; font-variant-numeric: tabular-nums}} .qnb {{margin: 1rem 0}}
 img {{max-width: 100%; background: #fff}} pre {{overflow-x: auto; padding: .5rem; background: #8882}} .jp-InputPrompt,.jp-OutputPrompt,.prompt,.anchor-link {{display: none}}
 details {{opacity: .7; font-size: .8rem}}</style></head><body>{body}</body></html>"""
 
-# %% ../../nbs/run/03_report.ipynb #c027
+# %% ../../nbs/run/03_report.ipynb #c032
 def report(
     root, # Folder of a task
 )->Path: # The page
@@ -211,7 +232,7 @@ def report(
     write_atomic(page, _PAGE.format(title=f'quantnb {t.task_id}', body=body))
     return page
 
-# %% ../../nbs/run/03_report.ipynb #c029
+# %% ../../nbs/run/03_report.ipynb #c034
 def check_parameters(
     names:dict, # `globals()` of the notebook, behind its parameters
     before, # The names there were in front of them
@@ -221,7 +242,7 @@ def check_parameters(
     odd = [k for k in names if k not in before and k not in known and not k.startswith('_') and k!='before']
     if odd: raise InputError(f'this notebook has no parameter {", ".join(map(repr, odd))}'+did_you_mean(odd[0], known), f'its parameters are {", ".join(sorted(known))}')
 
-# %% ../../nbs/run/03_report.ipynb #c031
+# %% ../../nbs/run/03_report.ipynb #c036
 def find_upwards(
     path, # Relative to the current folder or to one above it
 )->Path: # `path` itself if there is none
