@@ -52,7 +52,7 @@ def _strategy(d):
 def as_record(
     row:dict, # Line of a history
 )->Record:
-    "What `Record.from_json` gives, faster; the proposed strategy is left out."
+    "What Record.from_json gives, faster; the proposed strategy is left out."
     return Record(**{**row, 'strategy':_strategy(row['strategy']), 'proposed':None})
 
 # %% ../../nbs/panels/05_dashboard.ipynb #c011

@@ -1,0 +1,90 @@
+"""The functions that the yml names: the network, its inputs, its calibration and its evaluation.
+
+The settings come from the JSON at `file_config` with the yml's `config` laid over it. Paths of data and checkpoint start from
+the example's folder, that of the output from the current one.
+"""
+import json, math
+from pathlib import Path
+
+import numpy as np
+import mindspore as ms
+
+from ..data import grammar, scenes
+from ..model_mindspore.caption_ms import CaptionNet
+from ..tools.metrics import caption_metrics
+from ..tools.misc import read_config
+
+EXAMPLE = Path(__file__).resolve().parents[2]
+ABSENT = dict(use_vit='a ViT in front of the encoder', use_video='video', use_moe='experts', use_parallel='several devices', use_txt_out='a text encoder')
+
+
+def build(opts, compute_type=ms.float16):
+    "The network as the settings describe it, its weights random."
+    for k, what in ABSENT.items():
+        if opts.get(k): raise ValueError(f'{k}: this example has no network with {what}; set it to False')
+    d_in = opts.patch_size**2 if opts.use_patch else opts.img_dim  # raw patches, or features that somebody else has computed
+    return CaptionNet(opts.model, d_in, opts.beam_width, grammar.start(opts.language), compute_type)
+
+
+def opt_caption_model_eval(opts): # `ckpt_file`, `beam_width`, `language`, `use_patch`, `img_dim`, ...
+    "The trained network in evaluation mode."
+    net, file = build(opts), EXAMPLE/opts.ckpt_file
+    weights = {k: ms.Parameter(v.astype(ms.float32), name=k) for k, v in ms.load_checkpoint(str(file)).items()}
+    missing, _ = ms.load_param_into_net(net, weights, strict_load=True)
+    if missing: raise ValueError(f'{file.name} lacks {len(missing)} parameters, such as {missing[0]}: it is not a checkpoint of this network')
+    return net.set_train(False)
+
+
+def _scenes(opts, part):
+    if not opts.use_patch: raise ValueError('use_patch: the data are pictures; features of img_dim numbers a patch are not among them')
+    return scenes.load(str(EXAMPLE/opts.data_file), part)
+
+
+def _batches(opts, part):
+    for b in _scenes(opts, part).batches(opts.val_batch_size, opts.patch_size): yield tuple(ms.Tensor(o) for o in b)
+
+
+def get_input_data(opts=None): # `use_patch`, `patch_size`; the yml gives this function no settings, so the JSON of the example stands behind them
+    "Two calibration scenes as `img_feat` [2,P,d], `img_pos_feat` [1,P], `attention_mask` [2,P], `gather_index` [2,P]."
+    opts = read_config(EXAMPLE/'config'/'ftcap_quant.json', **(opts or {}))
+    return tuple(ms.Tensor(o) for o in next(_scenes(opts, 'calib').batches(2, opts.patch_size)))
+
+
+def calib_func(model, opts, calib_portion=1.): # `train_scenes`, `val_batch_size`
+    "Caption a part of the training scenes once: `calib_portion` of their batches, as far as scenes for it ship."
+    n = max(1, math.ceil(calib_portion*opts.train_scenes/opts.val_batch_size))
+    for _, b in zip(range(n), _batches(opts, 'calib')): model(*b).asnumpy()
+
+
+def captions(model, opts, part): # -> texts, one a scene
+    "Captions by `beam_width` beams. Several of them are searched for over encoder and decoder, also where these are exported graphs."
+    say = (lambda *b: model.search(*b, width=opts.beam_width)) if opts.beam_width > 1 else (lambda *b: model(*b).asnumpy())
+    ids = np.concatenate([say(*b) for b in _batches(opts, part)])
+    return [grammar.decode(row, opts.language) for row in ids]
+
+
+def evaluate(model, opts, part):
+    "Caption the scenes of one part, write the captions to `output_dir`, and compare them with five references each."
+    texts, refs = captions(model, opts, part), _scenes(opts, part).references(opts.language)
+    predictions = {f'{part}-{i:04}': t for i, t in enumerate(texts)}
+    references = {f'{part}-{i:04}': [grammar.decode(grammar.encode(r), opts.language) for r in rs] for i, rs in enumerate(refs)}
+    res = caption_metrics(predictions, references, opts.language)
+    out = Path(opts.output_dir)/'eval'
+    out.mkdir(parents=True, exist_ok=True)
+    stem = f'{Path(opts.ckpt_file).stem}_{part}_{opts.language}'
+    (out/f'{stem}.json').write_text(json.dumps([dict(image_id=k, caption=v) for k, v in predictions.items()], ensure_ascii=False, indent=1), encoding='utf-8')
+    (out/f'{stem}_metric.json').write_text(json.dumps(res, indent=1), encoding='utf-8')
+    return res
+
+
+def eval_func(model, opts): # `eval_part`, `output_dir`, `language`
+    "CIDEr, Bleu and ROUGE-L on the search scenes."
+    return evaluate(model, opts, opts.eval_part)
+
+def confirm_func(model, opts):
+    "The same on the confirmation scenes, which the search does not see."
+    return evaluate(model, opts, 'confirm')
+
+def test_func(model, opts):
+    "The same on the test scenes, which nothing but the last report sees."
+    return evaluate(model, opts, 'test')

@@ -1,0 +1,177 @@
+"The seed's own task: its yml, the scenes, and a small caption network with cache and beams, float and quantized."
+import itertools, json, sys
+from pathlib import Path
+from types import SimpleNamespace
+import numpy as np
+import pytest
+import mindspore as ms
+from mindspore import nn
+from ruamel.yaml import YAML
+from quantnb.graph.ir import read_graph
+from quantnb.quant.qnet import QuantNet
+from quantnb.types import Strategy
+
+HERE = Path(__file__).parent
+EXAMPLE = HERE.parent/'examples'/'caption'
+
+@pytest.fixture(scope='module', autouse=True)
+def example():
+    "The example's package, which is called `src` as in the seed."
+    sys.path.insert(0, str(EXAMPLE))
+    yield
+    sys.path.remove(str(EXAMPLE))
+    for k in [k for k in sys.modules if k=='src' or k.startswith('src.')]: del sys.modules[k]
+
+@pytest.fixture
+def pynative():
+    "Without a cache every step has another shape, and graph mode would compile each of them."
+    old = ms.get_context('mode'); ms.set_context(mode=ms.PYNATIVE_MODE)
+    yield
+    ms.set_context(mode=old)
+
+# ---- the yml
+
+MAY_DIFFER = {'pkg_path','file_config','ckpt_file','output_dir','data_url','train_url','local_base_path','task_id','remote_host'}
+
+def leaves(v, path=()):
+    items = v.items() if isinstance(v, dict) else enumerate(v) if isinstance(v, list) else None
+    if items is None: yield path,v
+    else:
+        for k,o in items: yield from leaves(o, (*path, k))
+
+def test_the_yml_is_the_seeds_but_for_paths_host_and_task():
+    ours,seed = (EXAMPLE/'opt_caption_ms_quant.yml'),(HERE/'data'/'opt_caption_ms_quant.yml')
+    a,b = (dict(leaves(YAML(typ='safe').load(f.read_text()))) for f in (ours, seed))
+    assert list(a)==list(b), 'another key, or another order'
+    for path in a:
+        if a[path]!=b[path]: assert MAY_DIFFER & set(path), path
+    lines = [f.read_text().splitlines() for f in (ours, seed)]
+    assert len(lines[0])==len(lines[1])
+    for x,y in zip(*lines):
+        if x!=y: assert x.split(':')[0].strip() in MAY_DIFFER and x.split('#')[1:]==y.split('#')[1:]
+
+# ---- scenes and captions
+
+def test_every_caption_fits_and_reads_back():
+    from src.data import grammar as g
+    for cells in itertools.product((None,0,4,8,9), repeat=4):
+        scene = {c:k for c,k in enumerate(cells) if k is not None}
+        for lang in g.LANGUAGES if scene else ():
+            said = [g.encode(c) for c in g.captions(scene, lang)]
+            assert len(said)==5 and all(len(o)<=g.MAX_LENGTH and o[-1]==g.END for o in said)
+            assert len({g.decode(o, lang) for o in said})>=4
+    assert g.decode(g.encode(g.captions({0:8, 1:8, 3:6}, 'zh')[0]), 'zh')=='上面有两个包，右下角有一件衬衫'
+    assert g.decode(g.encode(g.captions({0:8, 1:8, 3:6}, 'en')[0]), 'en')=='two bags at the top , a shirt at the bottom right'
+
+def test_the_parts_are_made_of_different_items():
+    with np.load(EXAMPLE/'caption.npz') as z:
+        held_out = np.concatenate([z[f'{p}_index'] for p in ('calib','search','confirm')])
+        items = np.concatenate([z[f'{p}_items'] for p in ('calib','search','confirm','test')])
+    assert len(set(held_out.tolist()))==len(held_out) and len(np.unique(items, axis=0))==len(items)
+
+def test_inputs_have_the_seeds_form():
+    from src.data import scenes
+    s = scenes.load(str(EXAMPLE/'caption.npz'), 'search', 40)
+    feat,pos,mask,index = next(s.batches(40))
+    assert feat.shape==(40,17,256) and pos.shape==(1,17) and mask.shape==index.shape==(40,17)
+    assert (feat.dtype,pos.dtype,mask.dtype,index.dtype)==(np.float32,np.int32,np.int32,np.int32)
+    for row,(m,i,f) in zip(s.scenes, zip(mask, index, feat)):
+        kept = set(i[m>0]); assert 0 in kept and (np.diff(m)<=0).all()
+        for p in range(1, 17): assert (p in kept)==bool((f[p]>f[p].min()).any())
+        assert {(p-1)//8*2+(p-1)%4//2 for p in kept if p}==set(row), 'patches of cells that hold something'
+
+# ---- the network
+
+def small(beam_width=1, compute_type=ms.float16, seed=0):
+    from src.model_mindspore.caption_ms import CaptionNet
+    c = SimpleNamespace(hidden_size=32, num_attention_heads=2, intermediate_size=64, num_hidden_layers=1, patches=17, txt_hidden_size=24, txt_heads=2,
+        txt_inner_size=48, txt_encoder_layers=1, txt_decoder_layers=1, max_length=5, vocab_size=30)
+    ms.set_seed(seed); net = CaptionNet(c, 256, beam_width, compute_type=compute_type).set_train(False)
+    rng = np.random.default_rng(seed) # weights large enough for captions that differ and end
+    for p in net.get_parameters():
+        if p.ndim==2: p.set_data(ms.Tensor(rng.normal(size=p.shape).astype(np.float32)*1.5/np.sqrt(p.shape[1])))
+    return net
+
+def batch(n=12):
+    from src.data import scenes
+    return tuple(ms.Tensor(o) for o in next(scenes.load(str(EXAMPLE/'caption.npz'), 'calib').batches(n)))
+
+@pytest.mark.parametrize('width', [1,3])
+def test_the_cache_changes_nothing(width, pynative):
+    net,x = small(width),batch()
+    ids = net(*x).asnumpy()
+    assert ids.shape==(12,5) and len(np.unique(ids, axis=0))>3
+    np.testing.assert_array_equal(ids, net.search(*x, width=width, cache=False))
+    ended = np.cumsum(ids==0, 1)-(ids==0)>0
+    assert not ids[ended].any(), 'nothing follows the end'
+
+def test_construct_is_the_search_for_one_beam():
+    net,x = small(),batch()
+    np.testing.assert_array_equal(nn.Cell.__call__(net, *x).asnumpy(), net(*x).asnumpy())
+
+def test_more_beams_find_what_is_at_least_as_likely(pynative):
+    net,x = small(compute_type=ms.float32),batch()
+    def score(ids):
+        ids = np.asarray(ids); said = np.concatenate([np.zeros((len(ids),1), np.int32), ids[:,:-1]], 1)
+        s = net.decoder.all(ms.Tensor(said), *net.encoder(*x), x[2]).asnumpy(); s = s-s.max(-1, keepdims=True)
+        p = np.take_along_axis(s-np.log(np.exp(s).sum(-1, keepdims=True)), ids[:,:,None], 2)[:,:,0]
+        there = np.cumsum(ids==0, 1)-(ids==0)==0
+        return (p*there).sum(1)/there.sum(1)
+    few,many = (score(net.search(*x, width=w)) for w in (1,6))
+    assert many.mean()>few.mean() and (many>=few-1e-5).mean()>.8
+
+def test_every_linear_layer_is_found_and_quantized_with_cache_and_beams(pynative):
+    net,x = small(),batch(2)
+    dense = {p for p,c in net.cells_and_names() if isinstance(c, nn.Dense)}
+    g = read_graph(net, x); q = QuantNet(net, g, x)
+    assert {l.path for l in q.graph.quantizable}==dense
+    assert {l.kind for l in q.graph.layers if not l.quantizable}=={'matmul','embedding'}
+    assert {'Softmax','LayerNorm','GeLU'}<=set(q.graph.others())
+    assert all(l.calls==5 for l in q.graph.quantizable if l.path.startswith('decoder.'))
+    q.calibrate(lambda m: m(*batch()).asnumpy())
+    model = q.net(Strategy.uniform(list(dense), 4, 4)); x = batch()
+    ids = model(*x).asnumpy()
+    assert (ids!=net(*x).asnumpy()).any(), 'four bits change something'
+    for w in (1,3): np.testing.assert_array_equal(model.search(*x, width=w), model.search(*x, width=w, cache=False))
+
+# ---- the functions of the yml
+
+@pytest.fixture
+def opts(tmp_path):
+    from src.tools.misc import read_config
+    return read_config(EXAMPLE/'config'/'ftcap_quant.json', output_dir=str(tmp_path))
+
+def test_settings_are_read(opts):
+    from src.scripts import pretrain_three_caption_endtoend_eval as m
+    from src.tools.misc import Options
+    assert opts.model.vocab_size==len(m.grammar.VOCABULARY) and opts.model.max_length==m.grammar.MAX_LENGTH
+    assert m.build(Options(opts, beam_width=4, language='en')).beam_width==4 and m.build(Options(opts, language='en')).start==m.grammar.ENGLISH
+    assert m.build(Options(opts, use_patch=False, img_dim=768)).encoder.uniter.img_embeddings.img_linear.in_channels==768
+    assert [x.shape for x in m.get_input_data()]==[(2,17,256),(1,17),(2,17),(2,17)], 'the yml gives it no settings'
+    for k in m.ABSENT:
+        with pytest.raises(ValueError, match=k): m.build(Options(opts, **{k:True}))
+    with pytest.raises(ValueError, match='use_patch'): m.get_input_data(Options(opts, use_patch=False))
+
+def test_evaluation_writes_captions_and_compares_them(opts, tmp_path):
+    pytest.importorskip('pycocoevalcap')
+    from src.scripts import pretrain_three_caption_endtoend_eval as m
+    s = m.scenes.load(str(EXAMPLE/'caption.npz'), 'search')
+    def says(which): # a network that knows the answer
+        it = iter([which(r) for r in s.references('zh')])
+        def net(img_feat, *_):
+            res = np.zeros((len(img_feat), 20), np.int32)
+            for row in res: o = m.grammar.encode(next(it)); row[:len(o)] = o
+            return ms.Tensor(res)
+        return net
+    right,same = m.eval_func(says(lambda r: r[0]), opts),m.eval_func(says(lambda r: s.references('zh')[0][0]), opts)
+    assert set(right)=={'CIDEr','Bleu_1','Bleu_2','Bleu_3','Bleu_4','ROUGE_L'} and right['CIDEr']>3*same['CIDEr'] and right['Bleu_4']>.99
+    m.eval_func(says(lambda r: r[0]), opts)
+    said = json.loads((tmp_path/'eval'/'opt_end2end_baseline_search_zh.json').read_text())
+    assert len(said)==300 and said[0]=={'image_id':'search-0000', 'caption':m.grammar.decode(m.grammar.encode(s.references('zh')[0][0]), 'zh')}
+
+def test_calibration_feeds_a_part(opts):
+    from src.scripts import pretrain_three_caption_endtoend_eval as m
+    fed = []
+    def net(img_feat, *_): fed.append(len(img_feat)); return ms.Tensor(np.zeros((1,1), np.int32))
+    m.calib_func(net, opts, .001); assert fed==[100,100]
+    m.calib_func(net, opts, 1e-9); assert fed[2:]==[100]
