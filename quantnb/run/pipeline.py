@@ -436,8 +436,9 @@ def write_best(self:SearchPipeStep, b:Record, final:dict=None):
     files = self.exporter.write(b.strategy, self.dir.best_dir); info = {}
     for f,a in files.items(): info[f] = dict(path=f'best/{Path(a.path).name}', bytes=a.bytes, sha256=a.sha256)
     if 'onnx' in files:
+        k = integer_macs(Path(files['onnx'].path).read_bytes(), self.exporter.float)
         info['onnx'].update(accuracy=self.file_metrics(b.strategy, folder=self.dir.best_dir).get('accuracy'), parity=self.best_parity(b.strategy), latency=b.metrics.get('latency'),
-            integer_macs=integer_macs(Path(files['onnx'].path).read_bytes(), self.exporter.float)['share'])
+            integer_macs=k['share'], float_layers=k['float_layers'])
     h = self.history; missed = (final or {}).get('missed', b.missed)
     d = dict(task_id=self.dir.task_id, episode=b.episode, feasible=not missed, missed=missed, stop_reason=h.stop_reason or 'running', reward=b.reward, strategy=b.strategy.to_json(),
         metrics=b.metrics, float=self.float, targets=self.config.targets.to_json(), files=info, episodes=len(h), forward_samples=sum(r.forward_samples for r in h), seconds=sum(r.seconds for r in h))
