@@ -7,7 +7,7 @@ __all__ = ['log', 'CALLBACKS', 'register_callback', 'OptExportCallback', 'check_
            'check_reachable', 'pin_bits', 'divergence_loss', 'weight_loss', 'interruptible', 'heeding', 'tune']
 
 # %% ../../nbs/run/02_pipeline.ipynb #c003
-import contextlib, json, logging, math, signal, sys, threading, time, traceback
+import contextlib, gc, json, logging, math, signal, sys, threading, time, traceback
 import numpy as np
 import mindspore as ms
 from dataclasses import replace
@@ -36,6 +36,7 @@ from .trial import *
 
 # %% ../../nbs/run/02_pipeline.ipynb #c005
 log = logging.getLogger('quantnb')
+gc.freeze() # MindSpore collects garbage whenever it compiles, and what the imports made need not be looked at each time
 CALLBACKS = {}
 def register_callback(name):
     "Make a class with any of `before_search`, `after_trial`, `after_search` available in `trainer.callbacks`."
@@ -362,8 +363,12 @@ def heeding(
 
 @patch
 def wait(self:SearchPipeStep):
-    "As long as the folder's `control` says pause."
-    while self.dir.asked=='pause' and not self.stop: time.sleep(.1)
+    "As long as the folder's `control` says pause; a file `paused` tells who asked for it that nothing is under way any more."
+    if self.dir.asked!='pause': return
+    sign = self.dir.root/'paused'; sign.touch()
+    try:
+        while self.dir.asked=='pause' and not self.stop: time.sleep(.1)
+    finally: sign.unlink(missing_ok=True)
 
 # %% ../../nbs/run/02_pipeline.ipynb #c021
 @patch
