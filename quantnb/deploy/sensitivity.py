@@ -27,7 +27,7 @@ def _suffix(pieces, base, outputs):
     dirty,made = set(),{}
     for k,n in enumerate(pieces):
         made.update(dict.fromkeys(n.outs, k))
-        if n.bytes not in base or any(i in dirty for i in n.ins): dirty.update(n.outs)
+        if n.bytes not in base or not dirty.isdisjoint(n.ins): dirty.update(n.outs)
     keep,cut,todo,seen = set(),{},[(o,False) for o in outputs],set()
     while todo:
         t,closing = todo.pop()
@@ -38,7 +38,8 @@ def _suffix(pieces, base, outputs):
         if t in dirty or n.op=='DequantizeLinear' or closing and n.op in _fused:
             keep.add(k); todo += [(i, n.op=='QuantizeLinear' or closing and n.op in CLIP) for i in n.ins]
         else: cut[t] = 1
-    return [pieces[k] for k in sorted(keep)],[t for t in cut if not any(t in pieces[k].outs for k in keep)]
+    kept = [pieces[k] for k in sorted(keep)]; own = {t for n in kept for t in n.outs}
+    return kept,[t for t in cut if t not in own]
 
 # %% ../../nbs/deploy/05_sensitivity.ipynb #c006
 class _Suffixes:

@@ -11,6 +11,7 @@ from fastcore.basics import patch
 from filelock import FileLock, Timeout
 from pathlib import Path
 from ..types import *
+from ..config import did_you_mean
 
 # %% ../../nbs/run/00_history.ipynb #c005
 def environment()->dict: # Versions and machine
@@ -37,13 +38,17 @@ class TaskDir:
         self.task_id = task_id or datetime.datetime.now().strftime('%Y%m%d-%H%M%S')
         self.root = Path(base)/self.task_id; self.step = step
         self.output,self.history_file,self.best_file = self.root/'output',self.root/'output'/'history.jsonl',self.root/'output'/'best.json'
-        self.best_dir,self.front_dir,self.workers,self.logs = self.output/'best',self.output/step,self.root/'workers'/step,self.root/'logs'
+        self.views_file,self.best_dir,self.front_dir,self.workers,self.logs = self.output/'views.json',self.output/'best',self.output/step,self.root/'workers'/step,self.root/'logs'
         self._lock = None
     @classmethod
     def at(cls, root): # An existing folder
         "The task in `root`."
         root = Path(root)
-        if not (root/'output'/'history.jsonl').exists(): raise InputError(f'there is no task in {root}', 'give the folder that holds output/history.jsonl')
+        if root.name in ('','..'): root = root.resolve()
+        if root.name=='output' and (root/'history.jsonl').exists(): root = root.parent
+        if not (root/'output'/'history.jsonl').exists():
+            there = [str(p.parents[1]) for p in [*root.glob('*/output/history.jsonl'), *root.parent.glob('*/output/history.jsonl')]]; near = did_you_mean(str(root), there) or (f'; there {"are" if len(there)>1 else "is"} {", ".join(sorted(there)[:5])}' if there else '')
+            raise InputError(f'there is no task in {root}{near}', 'give the folder that holds output/history.jsonl')
         steps = [o.name for o in (root/'workers').glob('*')] if (root/'workers').exists() else []
         return cls(root.parent, root.name, steps[0] if steps else 'nas')
 
@@ -129,6 +134,15 @@ def repair(self:TaskDir):
         except json.JSONDecodeError: break
         if 'stop_reason' not in json.loads(l): good.append(l)
     write_atomic(self.history_file, '\n'.join(good)+'\n')
+
+# %% ../../nbs/run/00_history.ipynb #c011a
+@patch
+def views(self:TaskDir,
+    strategy:dict, # Of `best.json`
+)->dict: # graph, tensors, answers; None if there are none of this strategy
+    "Saved widgets of the network and of its choice, for the report."
+    d = json.loads(self.views_file.read_text()) if self.views_file.exists() else None
+    return d if d and d['strategy']==strategy else None
 
 # %% ../../nbs/run/00_history.ipynb #c016
 @patch
