@@ -1,9 +1,10 @@
 "The finished site in a browser: its search, a live widget, and nothing from any other host. `.ci/run` builds it before the tests; elsewhere `python tools/docs.py` does."
 import functools, http.server, re, threading
+from pathlib import Path
 import pytest
-from conftest import expect, root
+from playwright.sync_api import expect
 
-docs = root/'_docs'
+docs = Path(__file__).parents[2]/'_docs'
 pytestmark = pytest.mark.skipif(not (docs/'index.html').exists(), reason='the site is not built: python tools/docs.py')
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -28,7 +29,7 @@ def page(browser, site):
     assert not errors
 
 def test_search(page, site):
-    page.goto(site); page.locator('#quarto-search input').first.press_sequentially('depthwise slower than float')
+    page.goto(site); page.locator('#quarto-search input').first.press_sequentially('int8 slower')
     page.locator('.search-result', has_text='When not to quantize').first.click()
     expect(page.locator('h1')).to_have_text('When not to quantize')
 
