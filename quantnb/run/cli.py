@@ -94,7 +94,8 @@ def _run(yml, device, sets, task_id, resume):
     from quantnb.run.report import report
     s = SearchPipeStep(Task.from_config(c), resume=resume)
     s.run()
-    page = report(s.dir.root) if s.result else None
+    try: page = report(s.dir.root) if s.result else None
+    except Exception as e: page = None; print(f'no report: {type(e).__name__}: {str(e).strip().splitlines()[-1]}\n  again by: quantnb report {s.dir.root}', file=sys.stderr) # the search is done all the same
     return _finish(s, page)
 
 # %% ../../nbs/run/04_cli.ipynb #c011
