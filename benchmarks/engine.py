@@ -1,6 +1,6 @@
-"""Speed, agreement and memory of the fast engine, on three trained networks, as ratios measured side by side.
+"""Speed, agreement and memory of the fast engine, on three networks, as ratios measured side by side.
 
-    python benchmarks/engine.py [episodes agreement sensitivity latency memory] [--nets resnet mobilenet encoder] [--out benchmarks/engine.json]
+    python benchmarks/engine.py [episodes agreement sensitivity latency memory opening] [--nets resnet mobilenet encoder] [--out benchmarks/engine.json]
 
 * episodes: strategy -> graph -> session -> accuracy of 2000 images, in turns with a float evaluation in MindSpore's graph mode,
   with the process on one core and on two; the simulation of the same episode beside it.
@@ -9,6 +9,7 @@
 * sensitivity: all layers x 4 widths on 256 and on 64 images, against a float evaluation of 2000.
 * latency: 40 measured strategies, each predicted from the others.
 * memory: 500 episodes; sessions of a network with 50 million weights.
+* opening: strategy -> session of a ResNet-50 (25 million weights, 224x224, untrained).
 
 Every part of every network runs in a process of its own. Parts that are not asked for keep their results in the file."""
 import os, sys
@@ -16,13 +17,15 @@ if 'CORES' in os.environ: os.sched_setaffinity(0, set(sorted(os.sched_getaffinit
 import argparse, ctypes, gc, json, statistics as st, subprocess, time
 from pathlib import Path
 here = Path(__file__).parent
-NETS,PARTS = ('resnet','mobilenet','encoder'),('episodes','agreement','sensitivity','latency','memory')
+NETS,PARTS = ('resnet','mobilenet','encoder'),('episodes','agreement','sensitivity','latency','memory','opening')
 
-def open_net(name, calib=512):
-    "Trained network, engine, data."
+def open_net(name, calib=512, trained=False):
+    "Network, engine, data. Where only time and memory are measured the weights are as they were initialised: integer kernels take as long on any numbers."
     import numpy as np, mindspore as ms, quantnb, nets
     from quantnb.all import OrtEngine, read_graph, select
-    net = nets.trained(name); (x,y),(c,_),_ = nets.data(); i = (ms.Tensor(c[:1]),)
+    (x,y),(c,_),_ = nets.data(); i = (ms.Tensor(c[:1]),)
+    if trained: net = nets.trained(name)
+    else: ms.set_context(mode=ms.GRAPH_MODE); ms.set_seed(0); np.random.seed(0); net = nets.NETS[name]().set_train(False)
     e = OrtEngine(net, select(read_graph(net, i)), i, workers=len(os.sched_getaffinity(0)))
     e.calibrate(lambda m: [m(ms.Tensor(c[k:k+64])).asnumpy() for k in range(0, calib, 64)])
     return net,e,x,y,[l.path for l in e.graph.quantizable]
@@ -57,7 +60,7 @@ def episodes(name, repeat=3):
 def agreement(name, n=20, seed=0):
     import numpy as np, mindspore as ms
     from quantnb.all import Strategy, integer_macs
-    net,e,x,y,paths = open_net(name); rng = np.random.default_rng(seed); rows = []
+    net,e,x,y,paths = open_net(name, trained=True); rng = np.random.default_rng(seed); rows = []
     draws = [Strategy({p:(int(rng.choice([2,3,4,5,6,8])), int(rng.choice([4,5,6,8]) if k%2 else 8)) for p in paths}) for k in range(n)]
     answers = lambda m,b: np.concatenate([m(ms.Tensor(x[k:k+b])).asnumpy() for k in range(0, len(x), b)])
     for k,s in enumerate(draws):
@@ -87,7 +90,7 @@ def latency_model(name, n=40):
     feed = {e.float.inputs[0].name:x[:1]}; ts = latency({**{i:e.builder.open(s) for i,s in enumerate(ss)}, 'float':e.builder.open(None)}, feed, repeat=60)
     m = LatencyModel(e.builder)
     for i,s in enumerate(ss): m.add(s, ts[i]['median'])
-    m.learn(); p = m.predictions()
+    m.learn(); p = m.predictions
     return dict(error=m.error, measured=m.y, predicted=p.tolist(), float_ms=ts['float']['median'], rank=float(np.corrcoef(np.argsort(np.argsort(p)), np.argsort(np.argsort(m.y)))[0,1]), single_layers=m.columns==slice(None), strength=m.strength, disturbed=float(np.mean([o['disturbed'] for o in ts.values()])))
 
 def memory(name):
@@ -112,7 +115,20 @@ def large(rss):
         res[k] = dict(constants_mb=n/2**20, session_mb=rss()-a, ratio=(rss()-a)*2**20/n, with_constants=1+(rss()-a)*2**20/n, open_ms=1e3*t); del o
     return dict(weights=sum(int(p.size) for p in net.get_parameters()), sessions=res)
 
-RUN = dict(episodes=episodes, agreement=agreement, sensitivity=sensitivity, latency=latency_model, memory=memory)
+def opening(name, repeat=7):
+    "Milliseconds from a strategy to a session that has run nothing yet; widths that were used before, as all soon are in a search."
+    import numpy as np, mindspore as ms, nets, quantnb
+    from quantnb.all import OrtEngine, read_graph, select, Strategy
+    ms.set_context(mode=ms.GRAPH_MODE); ms.set_seed(0); net = nets.ResNet50().set_train(False); x = np.random.default_rng(0).normal(size=(2,3,224,224)).astype(np.float32); i = (ms.Tensor(x[:1]),)
+    e = OrtEngine(net, select(read_graph(net, i)), i); e.calibrate(lambda m: m(ms.Tensor(x))); ps = [l.path for l in e.graph.quantizable]; ss = strategies(ps); clock = time.perf_counter; res = {}
+    for s in ss.values(): e.builder.open(s)
+    rng = np.random.default_rng(1); fresh = [Strategy({p:(int(rng.choice([2,4,8])), int(rng.choice([4,6,8]))) for p in ps}) for _ in range(repeat)]
+    def timed(f, *a): b = clock(); o = f(*a); t = clock()-b; return 1e3*t
+    for k,s in ss.items(): res[k] = dict(pieces_ms=st.median([timed(e.builder.pieces, s) for _ in range(repeat)]), open_ms=st.median([timed(e.builder.open, s) for _ in range(repeat)]))
+    res['never seen'] = dict(pieces_ms=st.median([timed(e.builder.pieces, s) for s in fresh]), open_ms=st.median([timed(e.builder.open, s) for s in fresh]))
+    return dict(layers=len(ps), weights=sum(int(p.size) for p in net.get_parameters()), strategies=res)
+
+RUN = dict(opening=opening, episodes=episodes, agreement=agreement, sensitivity=sensitivity, latency=latency_model, memory=memory)
 
 def main():
     p = argparse.ArgumentParser(description=__doc__.split('\n')[0]); p.add_argument('parts', nargs='*', default=PARTS); p.add_argument('--nets', nargs='+', default=NETS); p.add_argument('--out', type=Path, default=here/'engine.json'); p.add_argument('--cores', nargs='+', type=int, default=[1,2], help='of the timed parts'); p.add_argument('--child', nargs=2)
@@ -121,7 +137,7 @@ def main():
     if set(a.parts)-set(PARTS): p.error(f'parts are {", ".join(PARTS)}')
     res = json.loads(a.out.read_text()) if a.out.exists() else {}
     for part in a.parts:
-        for n in [*a.nets, *['large']*(part=='memory')]:
+        for n in ['resnet50'] if part=='opening' else [*a.nets, *['large']*(part=='memory')]:
             for cores in a.cores if part in ('episodes','sensitivity') else (2,):
                 o = subprocess.run([sys.executable, __file__, '--child', part, n], env={**os.environ, 'CORES':str(cores)}, capture_output=True, text=True)
                 line = next((l for l in o.stdout.splitlines() if l.startswith('RESULT ')), None)

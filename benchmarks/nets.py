@@ -32,6 +32,26 @@ class ResNet(nn.Cell):
         self.head = nn.Dense(ws[-1], classes)
     def construct(self, x): return self.head(self.blocks(self.relu(self.bn(self.stem(x)))).mean((2,3)))
 
+class Bottleneck(nn.Cell):
+    def __init__(self, i, m, s):
+        super().__init__()
+        self.a,self.b,self.c = (nn.SequentialCell(conv(*o), nn.BatchNorm2d(o[1])) for o in ((i, m, 1), (m, m, 3, s), (m, 4*m, 1)))
+        self.down,self.relu = nn.SequentialCell(conv(i, 4*m, 1, s), nn.BatchNorm2d(4*m)) if s>1 or i!=4*m else None,nn.ReLU()
+    def construct(self, x):
+        y = self.c(self.relu(self.b(self.relu(self.a(x)))))
+        if self.down is not None: x = self.down(x)
+        return self.relu(y+x)
+
+class ResNet50(nn.Cell):
+    "ResNet-50 (He et al., 2016) for 224x224 images; here only its size matters, so it is never trained."
+    def __init__(self, classes=1000):
+        super().__init__()
+        self.stem = nn.SequentialCell(nn.Conv2d(3, 64, 7, 2, pad_mode='pad', padding=3), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(3, 2, pad_mode='same')); i,bs = 64,[]
+        for k,(m,n) in enumerate(((64,3),(128,4),(256,6),(512,3))):
+            for j in range(n): bs.append(Bottleneck(i, m, 2 if j==0 and k else 1)); i = 4*m
+        self.blocks,self.head = nn.SequentialCell(*bs),nn.Dense(i, classes)
+    def construct(self, x): return self.head(self.blocks(self.stem(x)).mean((2,3)))
+
 class Inverted(nn.Cell):
     def __init__(self, i, o, s, t):
         super().__init__()

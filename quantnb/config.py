@@ -7,7 +7,7 @@ __all__ = ['Count', 'NotNegative', 'Positive', 'Share', 'Names', 'Folder', 'File
            'Metric', 'Regex', 'Regexes', 'LAYOUT', 'OWNERS', 'OLDER', 'did_you_mean', 'Doc', 'Section', 'TaskSection',
            'Logger', 'Worker', 'General', 'Module', 'Register', 'Role', 'EvalRole', 'Spec', 'Common', 'ModelDesc',
            'ModelSection', 'Policy', 'Search', 'Hyperparameter', 'SearchSpace', 'Trainer', 'DeviceEvaluator',
-           'Evaluator', 'PipeStep', 'Step', 'Config', 'load']
+           'Evaluator', 'PipeStep', 'Step', 'Config', 'read_text', 'read_doc', 'load']
 
 # %% ../nbs/01_config.ipynb #c003
 import copy, difflib, io, json, math, re
@@ -381,7 +381,7 @@ class DeviceEvaluator(Section):
     om_input_shape:str|None=None # 'name:1,3,224,224;other:1,10'
     backend:Literal['mindspore','onnx']='mindspore'
     delete_eval_model:bool=False # Delete the export after a successful evaluation
-    hardware:str='CPU' # 'Davinci': a host with an Ascend; 'CPU': here
+    hardware:str='CPU' # 'Davinci': a host with an Ascend; 'CPU': here; or the name of a registered runner
     remote_host:str|None=None # http://host:port of an evaluate service
     repeat_times:Count=50 # Timed runs; the median counts
     batch_size:Count=1
@@ -390,7 +390,7 @@ class DeviceEvaluator(Section):
     @property
     def host(self): return None if _placeholder(self.remote_host) else self.remote_host.strip().rstrip('/')
     @property
-    def measures(self): return self.hardware=='CPU' or self.host is not None # is there anything to measure on
+    def measures(self): return self.hardware!='Davinci' or self.host is not None # is there anything to measure on: this machine, a runner of the user, a host
     def rules(self):
         why = _host_problem(self.remote_host)
         if why: yield 'remote_host', why
@@ -677,12 +677,31 @@ def _notes(c, doc):
     if d and d.muti_input: res.append('muti_input is not needed: the inputs are those of the exported graph')
     return res
 
+# %% ../nbs/01_config.ipynb #c092a
+def read_text(
+    path, # A yml
+)->str:
+    "Its content; `ConfigError` if there is none."
+    path = Path(path)
+    try: return path.read_text(encoding='utf-8-sig')
+    except OSError as e:
+        there = [p.name for p in path.parent.glob('*.y*ml')] if path.parent.is_dir() else []
+        what = 'there is no such file' if isinstance(e, FileNotFoundError) else 'this is a folder' if path.is_dir() else f'cannot be read: {e.strerror}'
+        raise ConfigError([Problem('', f'{what}{did_you_mean(path.name, there)}')], str(path)) from None
+    except UnicodeDecodeError as e: raise ConfigError([Problem('', f'no text in UTF-8: {e.reason} at byte {e.start}')], str(path)) from None
+
+def read_doc(
+    text, # YAML
+)->Doc:
+    "Keys with values, and their lines; `ConfigError` if it is something else."
+    data,lines = _read(text)
+    if not isinstance(data, dict): raise ConfigError([Problem('', 'the file is empty' if data is None else f'keys with values are needed, not {_shown(data)}', 0)])
+    return Doc(data, lines)
+
 # %% ../nbs/01_config.ipynb #c093
 def _parse(text, path, sets, overrides, check_paths):
     "`Config` or `ConfigError` from the text of a yml."
-    data,lines = _read(text)
-    if not isinstance(data, dict): raise ConfigError([Problem('', 'the file is empty' if data is None else f'keys with values are needed, not {_shown(data)}', 0)])
-    doc,problems,folder = Doc(data, lines),[],str(Path(path).parent.absolute())
+    doc,problems,folder = read_doc(text),[],str(Path(path).parent.absolute())
     step = _step(doc, problems)
     _set_all(doc, sets, overrides, step or 'nas', problems)
     for old,new in OLDER.items():
@@ -711,13 +730,7 @@ def load(
     **overrides, # Values for short keys, such as max_episode=30; None: as the file says
 )->Config:
     "A checked configuration; raises `ConfigError` with everything that is wrong."
-    path = Path(path)
-    try: text = path.read_text(encoding='utf-8-sig')
-    except OSError as e:
-        there = [p.name for p in path.parent.glob('*.y*ml')] if path.parent.is_dir() else []
-        what = 'there is no such file' if isinstance(e, FileNotFoundError) else 'this is a folder' if path.is_dir() else f'cannot be read: {e.strerror}'
-        raise ConfigError([Problem('', f'{what}{did_you_mean(path.name, there)}')], str(path)) from None
-    except UnicodeDecodeError as e: raise ConfigError([Problem('', f'no text in UTF-8: {e.reason} at byte {e.start}')], str(path)) from None
+    text = read_text(path)
     try: return _parse(text, path, sets, overrides, check_paths)
     except ConfigError as e: raise ConfigError(e.problems, str(path)) from None
 

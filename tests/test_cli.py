@@ -86,6 +86,12 @@ def folder(tmp_path, monkeypatch):
     yield write
     sys.modules.pop('script', None)
 
+@pytest.fixture(autouse=True)
+def no_page(request, monkeypatch):
+    "papermill makes the report in a kernel of its own, which takes seconds; one test looks at it. In the others it fails, which changes no exit code."
+    def fails(root): raise RuntimeError('no kernel today')
+    if 'report' not in request.node.name: monkeypatch.setattr('quantnb.run.report.report', fails)
+
 def run(yml, *args, capsys):
     code = main(['run', str(yml), '-d', 'CPU', *args]); io = capsys.readouterr()
     return code,io.out,io.err
@@ -128,6 +134,11 @@ def test_no_npu(folder, capsys):
     code = main(['run', str(folder()), '-d', 'NPU']); err = capsys.readouterr().err
     assert code==2 and 'no Ascend device' in err and '-d CPU' in err
 
+def test_explain(folder, tmp_path, capsys):
+    assert main(['explain', str(folder(('search_space:\n', 'search_space:\n    exclude: ["^conv$"]\n'))), '-d', 'CPU', '--no-measure'])==0
+    out = capsys.readouterr().out
+    assert 'bit_candidates' in out and 'excluded by the configuration' in out and 'stay float besides' in out and ' strategies' in out and not (tmp_path/'tasks').exists()
+
 def test_unwritable(folder, tmp_path, capsys):
     (tmp_path/'file').write_text('')
     code,_,err = run(folder((str(tmp_path/'tasks'), str(tmp_path/'file'))), capsys=capsys)
@@ -155,7 +166,7 @@ def test_run_twice_progress_and_report(folder, tmp_path, capsys):
 def test_targets_missed(folder, tmp_path, capsys):
     code,out,err = run(folder(('compress_threshold: 74', 'compress_threshold: 74\n    acc_threshold: 101')), capsys=capsys)
     best = json.loads((tmp_path/'tasks'/'demo'/'output'/'best.json').read_text())
-    assert code==3 and not best['feasible'] and best['missed']['accuracy']>0 and 'missed  accuracy' in out
+    assert code==3 and not best['feasible'] and best['missed']['accuracy']>0 and 'missed  accuracy' in out and 'no kernel today' in err
 
 def test_failing_trials_do_not_end_the_search(folder, tmp_path, capsys):
     yml = folder(('evaluate', 'moody'), ('timeout: 5', 'timeout: 2'))
@@ -170,19 +181,20 @@ def strip(r): return {k:v for k,v in r.items() if k not in ('seconds',)}
 
 def history(task): return [json.loads(l) for l in (task/'output'/'history.jsonl').read_text().strip().split('\n')]
 
-def test_the_same_yml_gives_the_same_history_and_so_does_a_resumed_one(folder, tmp_path, capsys):
-    yml = folder()
-    for t in ('one','two'): assert run(yml, '-t', t, capsys=capsys)[0]==0
-    one,two = (history(tmp_path/'tasks'/t) for t in ('one','two'))
-    assert [strip(r) for r in one[1:]]==[strip(r) for r in two[1:]]
+def test_the_same_yml_gives_the_same_history_by_every_launch_line_and_so_does_a_resumed_search(folder, tmp_path, capsys):
+    yml = folder(); rows = []
+    for i,words in enumerate((['run', str(yml)], ['vega', str(yml)], ['mxOps','clibration','-m','taichu','-c',str(yml)])):
+        assert main([*words, '-d', 'CPU', '-t', f't{i}'])==0, capsys.readouterr().err
+        rows.append([strip(r) for r in history(tmp_path/'tasks'/f't{i}')[1:]])
+    assert rows[0]==rows[1]==rows[2]
     # a crash in the middle of a line of the fifth episode
-    f = tmp_path/'tasks'/'two'/'output'/'history.jsonl'; lines = f.read_text().split('\n')
+    f = tmp_path/'tasks'/'t1'/'output'/'history.jsonl'; lines = f.read_text().split('\n')
     f.write_text('\n'.join(lines[:5])+'\n'+lines[5][:40])
-    assert run(yml, '-r', '-t', 'two', capsys=capsys)[0]==0
-    again = history(tmp_path/'tasks'/'two')
+    assert run(yml, '-r', '-t', 't1', capsys=capsys)[0]==0
+    again = history(tmp_path/'tasks'/'t1')
     assert [r['resumed'] for r in again if 'resumed' in r]==[4]
-    assert [strip(r) for r in again[1:] if 'resumed' not in r]==[strip(r) for r in one[1:]]
-    code,_,err = run(yml, '-r', '-t', 'two', '--set', 'compress_threshold=70', capsys=capsys)
+    assert [strip(r) for r in again[1:] if 'resumed' not in r]==rows[0]
+    code,_,err = run(yml, '-r', '-t', 't1', '--set', 'compress_threshold=70', capsys=capsys)
     assert code==2 and 'targets or objectives have changed' in err
 
 def test_ctrl_c_ends_cleanly_and_can_be_resumed(folder, tmp_path):
@@ -215,6 +227,7 @@ def test_ctrl_c_inside_a_graph(tmp_path):
     assert json.loads((task/'output'/'history.jsonl').read_text().strip().split('\n')[-1])['stop_reason']=='interrupted'
 
 def test_the_papermill_line_of_the_readme(tmp_path):
+    "The only run of the example's notebook, so that it is not run twice."
     r = subprocess.run([sys.executable, '-m', 'papermill', 'examples/fashion/search.ipynb', str(tmp_path/'out.ipynb'), '-p', 'max_episode', '3', '--no-progress-bar'], capture_output=True, text=True, timeout=300, cwd=fashion.parent.parent)
     assert r.returncode==0, r.stderr[-2000:]
 
@@ -228,13 +241,6 @@ def test_unknown_names(words, folder, tmp_path, capsys):
 def test_papermill_refuses_an_unknown_parameter(tmp_path):
     r = subprocess.run([sys.executable, '-m', 'papermill', str(fashion/'search.ipynb'), str(tmp_path/'out.ipynb'), '-p', 'max_epsiode', '3', '--cwd', str(fashion), '--no-progress-bar'], capture_output=True, text=True, timeout=120)
     assert r.returncode!=0 and 'did you mean "max_episode"' in r.stderr
-
-def test_launch_lines_of_the_original_give_the_same_history(folder, tmp_path, capsys):
-    yml = folder(); rows = []
-    for i,words in enumerate((['run', str(yml)], ['vega', str(yml)], ['mxOps','clibration','-m','taichu','-c',str(yml)])):
-        assert main([*words, '-d', 'CPU', '-t', f't{i}'])==0, capsys.readouterr().err
-        rows.append([strip(r) for r in history(tmp_path/'tasks'/f't{i}')[1:]])
-    assert rows[0]==rows[1]==rows[2]
 
 def test_search_on_the_deployed_graph(folder, tmp_path, capsys):
     assert run(folder(), '--set', 'engine=onnxruntime', capsys=capsys)[0]==0

@@ -27,7 +27,7 @@ def _suffix(pieces, base, outputs):
     dirty,made = set(),{}
     for k,n in enumerate(pieces):
         made.update(dict.fromkeys(n.outs, k))
-        if n.bytes not in base or any(i in dirty for i in n.ins): dirty.update(n.outs)
+        if n.bytes not in base or not dirty.isdisjoint(n.ins): dirty.update(n.outs)
     keep,cut,todo,seen = set(),{},[(o,False) for o in outputs],set()
     while todo:
         t,closing = todo.pop()
@@ -38,7 +38,8 @@ def _suffix(pieces, base, outputs):
         if t in dirty or n.op=='DequantizeLinear' or closing and n.op in _fused:
             keep.add(k); todo += [(i, n.op=='QuantizeLinear' or closing and n.op in CLIP) for i in n.ins]
         else: cut[t] = 1
-    return [pieces[k] for k in sorted(keep)],[t for t in cut if not any(t in pieces[k].outs for k in keep)]
+    kept = [pieces[k] for k in sorted(keep)]; own = {t for n in kept for t in n.outs}
+    return kept,[t for t in cut if t not in own]
 
 # %% ../../nbs/deploy/05_sensitivity.ipynb #c006
 class _Suffixes:
@@ -85,7 +86,7 @@ def sensitivities(
     rows:int=64, # Samples
     base:Bits=Bits(8,8), # Widths of the other layers
     paths=None, # Layers; all if None
-    chunk:int=16, # Samples at a time
+    chunk:int=8, # Samples at a time
     workers:int=2,
     limit:int=2**29, # Bytes of the suffixes that are open at once
 )->Sensitivity:
@@ -118,7 +119,7 @@ def run(self:_Suffixes, todo, parts, outs, same, pool, limit):
     made,size,n = [],0,0
     for n,(p,b) in enumerate(todo, 1):
         m = self.of(Strategy({**self.st, p:b}))
-        if m is not None: made.append(((p,b), m)); size += self.b.nbytes(m[1])
+        if m is not None: made.append(((p,b), m)); size += self.b.nbytes([i for o in m[0] for i in o.ins if i in self.b.inits]) # each reader packs its own copy
         if size>limit: break
     need = list(dict.fromkeys(t for _,m in made for t in m[2] if t not in self.inputs)); names = [*self.outputs, *need]
     base = self.capture(need); made = list(pool.map(lambda o: (o[0], self.open(*o[1]), o[1][2]), made))

@@ -12,9 +12,14 @@ function asModel(state) {
     off(ev, f) { each(ev, e => heard[e] = (heard[e] || []).filter(o => o !== f)); },
   };
 }
-function mount(el, state, widget, name) {
+function mount(el, widget, state, name, links, answers) {
   const page = window.quantnbModels ||= {}, model = page[name] ||= asModel(state), from = state.source;
   if (from && from.name) state.source = page[from.name] ||= asModel(from.state);
+  for (const [trait, word] of Object.entries(links)) {
+    const all = (window.quantnbLinks ||= {})[word] ||= []; all.push([model, trait]);
+    model.on(`change:${trait}`, () => { const v = model.get(trait); if (v) all.forEach(([m, t]) => m.set(t, v)); });
+  }
+  if (answers) for (const k of answers[0]) model.on(`change:${k}`, () => { for (const [t, v] of Object.entries(answers[1][answers[0].map(o => model.get(o)).join('|')] || {})) model.set(t, v); });
   el.model = model; el.replaceChildren();
   widget.render({ model, el });
 }

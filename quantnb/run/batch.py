@@ -7,7 +7,7 @@ __all__ = ['RESULT', 'MARK', 'THREADS', 'Grid', 'Parameter', 'notebook_parameter
            'read_results', 'execute', 'kill_marked', 'flat', 'differing', 'plot_runs']
 
 # %% ../../nbs/run/05_batch.ipynb #c003
-import ast, base64, csv, hashlib, html, io, itertools, json, os, re, shutil, signal, string, subprocess, sys, tempfile, threading, time, uuid
+import ast, csv, hashlib, html, io, itertools, json, math, os, re, shutil, signal, subprocess, sys, tempfile, threading, time, uuid
 import psutil
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from tqdm.auto import tqdm
 from urllib.parse import quote
 from ..types import *
-from ..config import Count, Doc, File, Section, did_you_mean, _nearest, _read, _shown, _text
+from ..config import Count, Doc, File, Section, did_you_mean, read_doc, read_text, _nearest, _shown, _text
 from .history import clean
 
 # %% ../../nbs/run/05_batch.ipynb #c009
@@ -29,7 +29,6 @@ class Grid(Section):
     workers:Count|None=None # Runs at the same time; None: as many as there are cores for
     threads:Count=1 # Of the numeric libraries of one run
     timeout:Count|None=None # Seconds for one cell; None: no limit
-    name:str|None=None # Folder of a run, as in "s{seed}-{bits}bit"; None: its own parameters
     parameters:dict={} # Values for all runs
     grid:dict[str,list]={} # Every combination of these values is a run
     runs:list[dict]=[] # And so is each of these
@@ -127,24 +126,14 @@ def _combinations(g):
     yield from ((('runs',i), p) for i,p in enumerate(g.runs))
 
 def _word(v): return re.sub(r'[^\w.+=-]+', '-', v if isinstance(v, str) else json.dumps(v)).strip('-.')
-def _default_name(own):
+def _name(own, taken=()):
     s = '_'.join(f'{k}={_word(v)}' for k,v in own.items()) or 'defaults'
-    return s if len(s)<=80 else f'{s[:70]}-{hashlib.sha256(s.encode()).hexdigest()[:8]}'
-
-def _named(template, values):
-    "Name by the template; `ValueError` with what is wrong with it."
-    try: fields = [f for _,f,_,_ in string.Formatter().parse(template) if f is not None]
-    except ValueError as e: raise ValueError(f'no valid template: {e}') from None
-    for f in fields:
-        if re.split(r'[.\[]', f)[0] not in values: raise ValueError(f'{{{f}}} is no parameter of the notebook{did_you_mean(f, values)}')
-    try: s = template.format(**values)
-    except (ValueError,KeyError,IndexError,AttributeError,TypeError) as e: raise ValueError(f'cannot be filled with {_shown(values)}: {e}') from None
-    return _word(s)
+    return s if len(s)<=80 and s.lower() not in taken else f'{s[:70]}-{hashlib.sha256(json.dumps(own).encode()).hexdigest()[:8]}'
 
 # %% ../../nbs/run/05_batch.ipynb #c026
 def _runs(g, nb, params, doc):
     "Runs of the batch, and what is wrong with them."
-    runs,problems,taken = [],[],{}
+    runs,problems,keys,names = [],[],set(),set()
     def say(path, text):
         if (p := doc.problem(path, text)) not in problems: problems.append(p)
     for sec,given in [('parameters',g.parameters), *(('grid',{k:o}) for k,vs in g.grid.items() for o in vs), *((('runs',i),p) for i,p in enumerate(g.runs))]:
@@ -157,13 +146,9 @@ def _runs(g, nb, params, doc):
         ps = {**g.parameters, **own}
         missing = [k for k,p in params.items() if p.needed and k not in ps]
         if missing: say(path, f'{", ".join(missing)} has no default in the notebook and needs a value')
-        try: name = _named(g.name, {**{k:p.default for k,p in params.items()}, **ps}) if g.name else _default_name(own)
-        except ValueError as e: say(('name',), str(e)); break
-        r = Run(name, ps, run_key(nb, ps)); same = taken.setdefault(name.lower(), r)
-        if not name or name.startswith('summary.'): say(('name',), f'{_shown(name)} is no name for a folder of a run')
-        elif same is not r and same.key==r.key: say(path, f'the run {_shown(own)} is there twice')
-        elif same is not r: say(('name',) if g.name else path, f'two runs would be named {name!r}; tell them apart by "name", as in "name: {"-".join(f"{{{k}}}" for k in own)}"')
-        runs.append(r)
+        r = Run(_name(own, names), ps, run_key(nb, ps))
+        if r.key in keys: say(path, f'the run {_shown(own)} is there twice')
+        runs.append(r); keys.add(r.key); names.add(r.name.lower())
     return runs,problems
 
 # %% ../../nbs/run/05_batch.ipynb #c028
@@ -192,20 +177,15 @@ def from_yaml(cls:Batch,
 )->Batch:
     "A checked batch; `ConfigError` with everything that is wrong."
     path = Path(path)
-    def fail(*ps): raise ConfigError(ps, str(path)) from None
-    try: text = path.read_text(encoding='utf-8-sig')
-    except (OSError,UnicodeDecodeError) as e: fail(Problem('', f'cannot be read: {getattr(e, "strerror", None) or e}{did_you_mean(path.name, [p.name for p in path.parent.glob("*.y*ml")])}'))
-    try: data,lines = _read(text)
-    except ConfigError as e: fail(*e.problems)
-    if not isinstance(data, dict): fail(Problem('', 'the file is empty' if data is None else f'keys with values are needed, not {_shown(data)}'))
-    doc = Doc(data, lines)
+    try: doc = read_doc(read_text(path))
+    except ConfigError as e: raise ConfigError(e.problems, str(path)) from None
     if workers is not None: doc.data['workers'] = workers; doc.sets.add(('workers',))
     g,problems = _mended(doc, path.parent); nb,runs = None,[]
     if g:
         try: nb = _read_notebook(g.notebook); params = notebook_parameters(nb)
         except ValueError as e: problems.append(doc.problem(('notebook',), str(e)))
         else: runs,more = _runs(g, nb, params, doc); problems += more
-    if problems: fail(*sorted(dict.fromkeys(problems), key=lambda p: p.line or 1e9))
+    if problems: raise ConfigError(sorted(dict.fromkeys(problems), key=lambda p: p.line or math.inf), str(path))
     return cls(g, path, nb, runs, params)
 
 # %% ../../nbs/run/05_batch.ipynb #c030
@@ -348,12 +328,16 @@ def _start(self:Batch, r):
     write_atomic(d/'run.json', json.dumps(job, indent=1))
     env = {**os.environ, **dict.fromkeys(THREADS, str(self.config.threads)), MARK:mark}
     with open(d/'log.txt', 'wb') as log: p = subprocess.Popen([sys.executable, '-m', 'quantnb.run.batch', str(d)], stdin=subprocess.PIPE, stdout=log, stderr=log, env=env, start_new_session=True)
-    self.live[r.name] = (r,p,mark,time.time())
+    slot = min(set(range(self.workers))-{o[-1] for o in self.live.values()}); self.live[r.name] = (r,p,mark,time.time(),slot)
+    if hasattr(psutil.Process, 'cpu_affinity'): # not on macOS
+        cs = psutil.Process().cpu_affinity(); n = self.config.threads
+        try: psutil.Process(p.pid).cpu_affinity([cs[i%len(cs)] for i in range(slot*n, slot*n+n)])
+        except psutil.Error: pass # it has ended already
 
 @patch
 def _end(self:Batch, name):
     "What is left of a run when its process has ended, or is to end."
-    r,p,mark,t0 = self.live.pop(name); d = self.folder/name
+    r,p,mark,t0,_ = self.live.pop(name); d = self.folder/name
     code = p.poll(); kill_marked(mark); p.wait(); p.stdin.close()
     j = _record(d)
     if code is not None and j.get('status')=='running': # it could not say so itself
@@ -437,37 +421,26 @@ _SAFE = ('#0072b2','#d55e00','#009e73','#cc79a7','#e69f00','#56b4e9','#000000') 
 def _number(v): return isinstance(v, (int,float)) and not isinstance(v, bool)
 
 # %% ../../nbs/run/05_batch.ipynb #c062
-_STYLE = """:root {color-scheme: light dark} body {font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem}
-.t {overflow-x: auto} table {border-collapse: collapse; font-size: .85rem} td,th {border-bottom: 1px solid #8886; padding: .25rem .6rem; text-align: right; white-space: nowrap}
-td:nth-child(-n+2),th:nth-child(-n+2) {text-align: left} td {font-variant-numeric: tabular-nums} img {max-width: 100%; background: #fff} dt {font-weight: 600} dd {margin: 0 0 .5rem 1rem; overflow-wrap: anywhere}
-.failed {color: #c7254e} @media (prefers-color-scheme: dark) {.failed {color: #ff8fa3}}"""
 _SIGNS = dict(complete='\u2713', failed='\u2717', running='\u2026', interrupted='\u2013', open='\u00b7')
-
-def _picture(rows):
-    "The picture as an HTML element."
-    import matplotlib; from matplotlib.figure import Figure
-    fig = Figure(figsize=(6.5,3.8), layout='constrained')
-    if plot_runs(rows, fig.subplots()) is None: return ''
-    out = io.BytesIO(); fig.savefig(out, dpi=130)
-    return f'<h2>Results</h2><img alt="Results of all complete runs; the numbers are in the table" width="845" src="data:image/png;base64,{base64.b64encode(out.getvalue()).decode()}">'
 
 # %% ../../nbs/run/05_batch.ipynb #c063
 @patch
 def _page(self:Batch, rows, counts):
     "Content of summary.html."
-    from quantnb.run.report import _cell
+    from quantnb.run.report import _cell, html_page, image
     e = lambda v: html.escape(_cell(v) if not isinstance(v, (list,dict)) else json.dumps(v))
     fs,ps,rs = flat(rows); done = [f for f in fs if f['status']=='complete']
     vary,some = differing(fs, ps),differing(done, rs) if done else []
     same = {**{k:fs[0][k] for k in ps if k not in vary}, **{k:done[0][k] for k in rs if done and k not in some}}
     def tr(f):
         link = f'<a href="{quote(f["notebook"], safe="/=+")}">{e(f["name"])}</a>' if f['notebook'] else e(f['name'])
-        return f'<tr><td>{link}</td><td class="{f["status"]}">{_SIGNS[f["status"]]} {f["status"]}</td>'+''.join(f'<td>{e(f[k])}</td>' for k in ('seconds',*vary,*some))+'</tr>'
+        return f'<tr><td>{link}</td><td>{_SIGNS[f["status"]]} {f["status"]}</td>'+''.join(f'<td>{e(f[k])}</td>' for k in ('seconds',*vary,*some))+'</tr>'
     head = ''.join(f'<th scope="col">{e(k)}</th>' for k in ('run','status','seconds',*vary,*some))
     bad = ''.join(f'<dt>{e(f["name"])}</dt><dd>{e(f["error"])}</dd>' for f in fs if f['status']=='failed')
-    return f'''<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>quantnb batch {e(self.path.name)}</title><style>{_STYLE}</style></head><body>
-<h1>{e(self.path.name)}</h1><p>{len(fs)} runs of {e(self.source.name)}: {e(counts)}</p>{f"<h2>Failed</h2><dl>{bad}</dl>" if bad else ""}{_picture(rows)}<h2>Runs</h2><div class="t"><table><thead><tr>{head}</tr></thead><tbody>{"".join(map(tr, fs))}</tbody></table></div>
-{f"<p>The same in all: {e(', '.join(f'{k} {_cell(v) if not isinstance(v, (list,dict)) else json.dumps(v)}' for k,v in same.items()))}.</p>" if same else ""}</body></html>'''
+    pic = (fig := plot_runs(rows)) and '<h2>Results</h2>'+image(fig, 'Results of all complete runs; the numbers are in the table')
+    return html_page(f'quantnb batch {e(self.path.name)}', f'''<h1>{e(self.path.name)}</h1><p>{len(fs)} runs of {e(self.source.name)}: {e(counts)}</p>{f"<h2>Failed</h2><dl>{bad}</dl>" if bad else ""}{pic or ""}
+<h2>Runs</h2><table><thead><tr>{head}</tr></thead><tbody>{"".join(map(tr, fs))}</tbody></table>
+{f"<p>The same in all: {', '.join(f'{e(k)} {e(v)}' for k,v in same.items())}.</p>" if same else ""}''')
 
 # %% ../../nbs/run/05_batch.ipynb #c064
 @patch
@@ -513,13 +486,6 @@ def _locked(self:Batch):
     return lock
 
 # %% ../../nbs/run/05_batch.ipynb #c068
-@patch
-def _left(self:Batch, todo, seconds):
-    "Text for the progress bar."
-    if not seconds: return ''
-    m,now = sum(seconds)/len(seconds),time.time()
-    return ', '+tqdm.format_interval((len(todo)*m + sum(max(m-(now-t0), 0) for *_,t0 in self.live.values()))/self.workers)+' left'
-
 def _line(row):
     "One finished run, in a line."
     k = [f'{k} {v:.5g}' for k in ('accuracy','compress_ratio') if _number(v := row['results'].get(k))] or [f'{k} {v:.5g}' for k,v in row['results'].items() if _number(v)][:2]
@@ -533,17 +499,15 @@ def run(self:Batch,
     "Run what is not complete, `workers` at a time."
     with self._locked(), _sigterm_interrupts():
         rows = self.rows(); todo = [r for r,o in zip(self.runs, rows) if o['status']!='complete']
-        secs = [o['seconds'] for o in rows if o['status']=='complete']; tty = sys.stderr.isatty()
-        bar = tqdm(total=len(rows), initial=len(rows)-len(todo), disable=not progress, file=sys.stderr, bar_format='{l_bar}{bar}| {n_fmt}/{total_fmt} runs [{elapsed}{postfix}]', dynamic_ncols=True)
+        bar = tqdm(total=len(rows), initial=len(rows)-len(todo), disable=not progress, file=sys.stderr, bar_format='{l_bar}{bar}| {n_fmt}/{total_fmt} runs [{elapsed}, {remaining} left]', dynamic_ncols=True, smoothing=0)
         try:
             while todo or self.live:
                 while todo and len(self.live)<self.workers: self._start(todo[0]); todo.pop(0)
                 for name in [k for k,(_,p,*_) in self.live.items() if p.poll() is not None]:
-                    run = self.live[name][0]; self._end(name); o = self.row(run)
-                    if o['status']=='complete': secs.append(o['seconds'])
-                    if progress: bar.write(_line(o), file=sys.stderr)
-                    bar.set_postfix_str(self._left(todo, secs)[2:], refresh=False); bar.update(); self.write_summary()
-                if tty: bar.set_postfix_str(self._left(todo, secs)[2:])
+                    run = self.live[name][0]; self._end(name)
+                    if progress: bar.write(_line(self.row(run)), file=sys.stderr)
+                    bar.update(); self.write_summary()
+                if sys.stderr.isatty(): bar.refresh()
                 time.sleep(.1)
         except KeyboardInterrupt: return 130
         finally:

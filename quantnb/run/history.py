@@ -11,6 +11,7 @@ from fastcore.basics import patch
 from filelock import FileLock, Timeout
 from pathlib import Path
 from ..types import *
+from ..config import did_you_mean
 
 # %% ../../nbs/run/00_history.ipynb #c005
 def environment()->dict: # Versions and machine
@@ -27,6 +28,8 @@ def clean(o):
     return None if isinstance(o, float) and not math.isfinite(o) else o
 
 # %% ../../nbs/run/00_history.ipynb #c006
+def _tasks(folder): return [p.parents[1] for p in Path(folder).glob('*/output/history.jsonl')]
+
 class TaskDir:
     "Folder of one task."
     def __init__(self,
@@ -37,13 +40,17 @@ class TaskDir:
         self.task_id = task_id or datetime.datetime.now().strftime('%Y%m%d-%H%M%S')
         self.root = Path(base)/self.task_id; self.step = step
         self.output,self.history_file,self.best_file = self.root/'output',self.root/'output'/'history.jsonl',self.root/'output'/'best.json'
-        self.best_dir,self.front_dir,self.workers,self.logs = self.output/'best',self.output/step,self.root/'workers'/step,self.root/'logs'
+        self.views_file,self.best_dir,self.front_dir,self.workers,self.logs = self.output/'views.json',self.output/'best',self.output/step,self.root/'workers'/step,self.root/'logs'
         self._lock = None
     @classmethod
     def at(cls, root): # An existing folder
         "The task in `root`."
         root = Path(root)
-        if not (root/'output'/'history.jsonl').exists(): raise InputError(f'there is no task in {root}', 'give the folder that holds output/history.jsonl')
+        if root.name in ('','..'): root = root.resolve()
+        if root.name=='output' and (root/'history.jsonl').exists(): root = root.parent
+        if not (root/'output'/'history.jsonl').exists():
+            there = [str(p) for d in (root, root.parent) for p in _tasks(d)]; near = did_you_mean(str(root), there) or (f'; there {"are" if len(there)>1 else "is"} {", ".join(sorted(there)[:5])}' if there else '')
+            raise InputError(f'there is no task in {root}{near}', 'give the folder that holds output/history.jsonl')
         steps = [o.name for o in (root/'workers').glob('*')] if (root/'workers').exists() else []
         return cls(root.parent, root.name, steps[0] if steps else 'nas')
 
@@ -53,7 +60,7 @@ def open(self:TaskDir,
     resume:bool=False, # Go on with what is there
 ):
     "Make the folders and take the lock; a clear error if that cannot be."
-    if resume and not self.history_file.exists(): raise InputError(f'there is no task {self.task_id!r} to resume in {self.root.parent}', 'check the task id, or start it without -r')
+    if resume and not self.history_file.exists(): raise InputError(f'there is no task {self.task_id!r} to resume in {self.root.parent}{did_you_mean(self.task_id, [p.name for p in _tasks(self.root.parent)])}', 'check the task id, or start it without -r')
     if not resume and self.history_file.exists(): raise InputError(f'task {self.task_id!r} exists already in {self.root.parent}', f'go on with it by "-r -t {self.task_id}", or choose another id by --set task_id=NAME')
     try:
         for d in (self.output, self.best_dir, self.workers, self.logs, self.front_dir): d.mkdir(parents=True, exist_ok=True)
@@ -134,6 +141,15 @@ def repair(self:TaskDir):
         except json.JSONDecodeError: break
         if 'stop_reason' not in json.loads(l): good.append(l)
     write_atomic(self.history_file, '\n'.join(good)+'\n')
+
+# %% ../../nbs/run/00_history.ipynb #c011a
+@patch
+def views(self:TaskDir,
+    strategy:dict, # Of `best.json`
+)->dict: # graph, tensors, answers; None if there are none of this strategy
+    "Saved widgets of the network and of its choice, for the report."
+    d = json.loads(self.views_file.read_text()) if self.views_file.exists() else None
+    return d if d and d['strategy']==strategy else None
 
 # %% ../../nbs/run/00_history.ipynb #c016
 @patch

@@ -213,8 +213,15 @@ def measure_sensitivity(self:SearchPipeStep,
     if not hasattr(self.engine, 'deployed'): return []
     c = self.config; a = c.a_bits
     widths = [Bits(w, w if a is None else a[-1]) for w in c.w_bits]+[Bits(c.w_bits[-1], b) for b in (a or [])[:-1]]
+    if self.loops(len(widths)): log.info('no sensitivities: layers are called in a written-out loop, and nearly every suffix is the whole graph; the errors of the weights stand in'); return []
     t = sensitivities(self.engine.builder, widths, rows=rows)
     return [dict(path=p, w=b.w, a=b.a, divergence=d, base=t.base) for (p,b),d in t.table.items() if b in widths]
+
+@patch
+def loops(self:SearchPipeStep, widths:int)->bool:
+    "Whether measuring sensitivities would cost a large graph for each of many layers, since all of them are called again and again."
+    ls = self.graph.quantizable
+    return sum(l.calls for l in ls)>4*len(ls) and len(ls)*widths*len(self.engine.builder.ops)>50_000
 
 def divergence_loss(rows:list)->dict: # (layer path, width of the weights) to loss
     "Rise of the divergence, made monotone: a narrower weight is never taken for a better one."
@@ -238,6 +245,8 @@ def make_agent(self:SearchPipeStep):
     algorithm = 'random' if c.policy.agent=='random' else s.type
     self.sensitivity = self.measure_sensitivity()
     seeds = structured(self.codec, self.cost, fence, self.losses, t if fence else None, divergence_loss(self.sensitivity) or None)
+    low = self.codec.decode([0.]*len(self.codec)) # the budget spends what is left over, but this reward pays for every byte beyond it
+    if fence and s.reward_type=='compress_first' and low not in seeds and self.cost.ratio(low)>=t: seeds.insert(1, low)
     self.agent = get_algorithm(algorithm)(self.codec, self.features, self.cost, c.policy, wall=fence, seeds=seeds, seed=c.seed)
     self.make_reward()
 
@@ -441,8 +450,9 @@ def write_best(self:SearchPipeStep, b:Record, final:dict=None):
     files = self.exporter.write(b.strategy, self.dir.best_dir); info = {}
     for f,a in files.items(): info[f] = dict(path=f'best/{Path(a.path).name}', bytes=a.bytes, sha256=a.sha256)
     if 'onnx' in files:
+        k = integer_macs(Path(files['onnx'].path).read_bytes(), self.exporter.float)
         info['onnx'].update(accuracy=self.file_metrics(b.strategy, folder=self.dir.best_dir).get('accuracy'), parity=self.best_parity(b.strategy), latency=b.metrics.get('latency'),
-            integer_macs=integer_macs(Path(files['onnx'].path).read_bytes(), self.exporter.float)['share'])
+            integer_macs=k['share'], float_layers=k['float_layers'])
     h = self.history; missed = (final or {}).get('missed', b.missed)
     d = dict(task_id=self.dir.task_id, episode=b.episode, feasible=not missed, missed=missed, stop_reason=h.stop_reason or 'running', reward=b.reward, strategy=b.strategy.to_json(),
         metrics=b.metrics, float=self.float, targets=self.config.targets.to_json(), files=info, episodes=len(h), forward_samples=sum(r.forward_samples for r in h), seconds=sum(r.seconds for r in h))
@@ -501,6 +511,7 @@ def finish(self:SearchPipeStep):
         self.result = self.write_best(self.chosen, final)
     self.dir.append(dict(stop_reason=h.stop_reason, chosen=self.chosen and self.chosen.episode))
     self.dir.write_front(h)
+    if self.chosen: self.write_views(self.chosen.strategy, tensors=h.stop_reason!='interrupted')
     self.call('after_search')
 
 @patch
@@ -526,6 +537,24 @@ def final_table(self:SearchPipeStep,
         res.append(dict(name=k, data=role, accuracy=acc, size_kb=c['size_kb'], compress_ratio=c['compress_ratio'], onnx_kb=len(onnx[k])/1e3 if onnx else None,
             mindir_kb=len(self.graph.blob if s is None else e.mindir(s))/1e3, latency=l and l['median'], latency_p90=l and l['p90']))
     return res
+
+# %% ../../nbs/run/02_pipeline.ipynb #c027b
+@patch
+def write_views(self:SearchPipeStep, strategy:Strategy, tensors:bool=True):
+    "Widgets for the report, in `views.json`."
+    from quantnb.panels.base import layer_dicts
+    from quantnb.panels.graphview import GraphView, _scene
+    from quantnb.panels.histogram import Histogram, act_histogram, weight_histogram
+    try:
+        q,g,s = self.engine.quantizer,self.graph,strategy.to_json()
+        d = dict(strategy=s, tensors=None, answers=None, graph=GraphView.state_of(scene=_scene(g, False), scene_all=_scene(g, True), layers=layer_dicts(g), strategy=s, operators=len(g.nodes)))
+        if tensors:
+            rows = [(p, k, v, f(q, p, v)) for p,b in strategy.items() for k,f,v in (('weight',weight_histogram,b.w), ('act',act_histogram,b.a))]
+            worst = min(rows, key=lambda r: r[3]['sqnr'] if r[1]=='weight' and r[3]['sqnr'] is not None else math.inf)[0] # is shown first
+            d['answers'] = ['path','which'],{f'{p}|{k}': dict(bits=b, data={str(b):h} if h else {}, shown=dict(path=p, which=k), note='' if h else f'calibration never reached {p}') for p,k,b,h in rows}
+            d['tensors'] = Histogram.state_of(paths=list(s), path=worst, **d['answers'][1][f'{worst}|weight'])
+        write_atomic(self.dir.views_file, json.dumps(clean(d)))
+    except Exception as e: log.warning('what the report shows of the network could not be written: %s: %s', type(e).__name__, e)
 
 # %% ../../nbs/run/02_pipeline.ipynb #c028
 def tune(

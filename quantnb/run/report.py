@@ -4,16 +4,14 @@
 
 # %% auto #0
 __all__ = ['COLORS', 'COLORS_AT', 'FINAL', 'plot_bits', 'plot_sensitivity', 'plot_rewards', 'plot_front', 'plot_strategies',
-           'Live', 'Table', 'final_table', 'verdict', 'engine_line', 'report_notebook', 'report', 'check_parameters',
-           'find_upwards']
+           'Table', 'final_table', 'verdict', 'engine_line', 'Live', 'Saved', 'image', 'report_notebook', 'html_page',
+           'report', 'check_parameters', 'find_upwards']
 
 # %% ../../nbs/run/03_report.ipynb #c003
-import base64, io, json, logging, os, tempfile
+import base64, html, io, json, logging, os, tempfile
 import matplotlib.pyplot as plt, numpy as np
-import nbformat, papermill as pm
 from fastcore.basics import patch
 from matplotlib.ticker import MaxNLocator
-from nbconvert import HTMLExporter
 from pathlib import Path
 from ..types import *
 from ..config import did_you_mean
@@ -48,11 +46,16 @@ def plot_sensitivity(
     "Divergence from float with one layer at another width, the others at the widest."
     ps,bs = list(dict.fromkeys(r['path'] for r in rows)),sorted({(r['w'],r['a']) for r in rows})
     at = {(r['path'],(r['w'],r['a'])):r['divergence'] for r in rows}
-    fig,ax = (ax.figure,ax) if ax else plt.subplots(figsize=(max(5, .45*len(ps)+2), .5*len(bs)+2), layout='constrained')
-    z = np.array([[max(at.get((p,b), np.nan), 1e-9) for p in ps] for b in bs]); im = ax.imshow(np.log10(z), aspect='auto', cmap='cividis')
+    z = np.array([[max(at.get((p,b), np.nan), 1e-9) for p in ps] for b in bs]); names = [str(Bits(*b)) for b in bs]
+    if many := len(ps)>30: # from top to bottom, or their names could not be read
+        fig,ax = (ax.figure,ax) if ax else plt.subplots(figsize=(7, .15*len(ps)+1), layout='constrained'); im = ax.imshow(np.log10(z.T), aspect='auto', cmap='cividis')
+        ax.set_yticks(range(len(ps)), ps, fontsize=7); ax.set_xticks(range(len(bs)), names)
+    else:
+        fig,ax = (ax.figure,ax) if ax else plt.subplots(figsize=(max(5, .45*len(ps)+2), .5*len(bs)+2), layout='constrained'); im = ax.imshow(np.log10(z), aspect='auto', cmap='cividis')
+        ax.set_xticks(range(len(ps)), ps, rotation=60, ha='right', fontsize=7); ax.set_yticks(range(len(bs)), names)
     for i,j in np.ndindex(*z.shape):
-        if len(ps)<=30 and np.isfinite(z[i,j]): ax.text(j, i, f'{z[i,j]:.1g}', ha='center', va='center', fontsize=6, color='w' if np.log10(z[i,j])<np.nanmean(np.log10(z)) else 'k')
-    ax.set_xticks(range(len(ps)), ps, rotation=60, ha='right', fontsize=7); ax.set_yticks(range(len(bs)), [str(Bits(*b)) for b in bs]); fig.colorbar(im, label='log10 of the divergence')
+        if not many and np.isfinite(z[i,j]): ax.text(j, i, f'{z[i,j]:.1g}', ha='center', va='center', fontsize=6, color='w' if np.log10(z[i,j])<np.nanmean(np.log10(z)) else 'k')
+    fig.colorbar(im, label='log10 of the divergence'); ax.set_title('divergence from float with one layer at another width', fontsize=9)
     return fig
 
 # %% ../../nbs/run/03_report.ipynb #c007
@@ -115,22 +118,6 @@ def plot_strategies(
     return fig
 COLORS_AT = {b:i for i,b in enumerate(COLORS)}
 
-# %% ../../nbs/run/03_report.ipynb #c015
-class Live:
-    "A widget for the page, and pictures for where scripts do not run."
-    def __init__(self,
-        widget:QuantWidget,
-        *figures, # matplotlib figures
-        shared:bool=False, # An earlier `Live` of the page has the rows
-    ):
-        self.widget,self.shared,self.pictures = widget,shared,[_picture(f) for f in figures]
-    def _repr_html_(self): return self.widget.to_html(''.join(f'<img alt="{self.widget.about()}" src="data:image/png;base64,{p}">' for p in self.pictures), self.shared)
-    def __repr__(self): return repr(self.widget)
-
-def _picture(fig):
-    f = io.BytesIO(); fig.savefig(f, dpi=100); plt.close(fig)
-    return base64.b64encode(f.getvalue()).decode()
-
 # %% ../../nbs/run/03_report.ipynb #c020
 class Table:
     "Rows with the same keys; shows itself as Markdown and as aligned text."
@@ -143,6 +130,9 @@ class Table:
         rows = [list(self.columns.values()), *self.cells()]; w = [max(len(r[i]) for r in rows) for i in range(len(self.columns))]
         return '\n'.join('  '.join(c.ljust(n) if i==0 else c.rjust(n) for i,(c,n) in enumerate(zip(r,w))) for r in rows)
     __repr__ = __str__
+    def html(self):
+        row = lambda cs, t: '<tr>'+''.join(f'<{t}>{html.escape(c)}</{t}>' for c in cs)+'</tr>'
+        return f"<table>{row(self.columns.values(), 'th')}{''.join(row(c, 'td') for c in self.cells())}</table>"
     def _repr_markdown_(self):
         return '|'+'|'.join(self.columns.values())+'|\n|'+'---|'*len(self.columns)+'\n'+'\n'.join('|'+'|'.join(r)+'|' for r in self.cells())
 
@@ -179,6 +169,36 @@ def engine_line(
     if e['name']!='onnxruntime': return 'candidates were scored by the MindSpore simulation'+(f': {e["why"]}' if e['why'] else '')+more
     return f"candidates were scored on their own files in ONNX Runtime; float accuracy {s['onnxruntime']:.6g} there and {s['mindspore']:.6g} in MindSpore"+more
 
+# %% ../../nbs/run/03_report.ipynb #c015
+class Live:
+    "A widget for the page, and pictures or a table for where scripts do not run."
+    def __init__(self,
+        widget, # `QuantWidget` or `Saved`
+        *instead, # matplotlib figures, `Table`s
+        **kwargs, # For `to_html`, such as `shared`
+    ):
+        self.widget,self.kwargs,self.instead = widget,kwargs,''.join(o.html() if isinstance(o, Table) else image(o, widget.about()) for o in instead)
+    def _repr_html_(self): return self.widget.to_html(self.instead, **self.kwargs)
+    def __repr__(self): return repr(self.widget)
+
+class Saved:
+    "A widget by the state that another process has left; a graph or a quantizer would need MindSpore to be drawn."
+    def __init__(self,
+        name:str, # Of its files
+        state:dict, # `QuantWidget.page_state`
+    ): self.name,self.state = name,state
+    def about(self): return self.name
+    def to_html(self, fallback='', **kwargs): return fragment(*widget_files(self.name), self.state, fallback, **kwargs)
+    def __repr__(self): return f'Saved({self.name})'
+
+def image(
+    fig, # matplotlib figure; closed
+    alt:str, # For whoever cannot see it
+)->str: # HTML
+    "A picture as part of a page."
+    f = io.BytesIO(); fig.savefig(f, dpi=100); plt.close(fig)
+    return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{base64.b64encode(f.getvalue()).decode()}">'
+
 # %% ../../nbs/run/03_report.ipynb #c030
 _INTRO = """# Report of task `{id}`
 
@@ -187,14 +207,16 @@ _CELLS = [
  ('md', '## Result'), ('code', "task = TaskDir.at(folder); head,h = task.read()\nbest = json.loads(task.best_file.read_text())\nprint(f\"{best['stop_reason']} after {best['episodes']} episodes, {best['forward_samples']:,} samples, {best['seconds']:.0f} s; chosen: episode {best['episode']}\")\nprint(verdict(best))"),
  ('code', "final_table(best)"),
  ('md', "Accuracy is the user's function run on the exported file, on data that the search did not see where such data was named. Size follows the definition of the project (weights at their width, biases, scales); the files are as they are on disk. Latency is the ONNX file in ONNX Runtime."),
- ('md', '## Bits of every layer'), ('code', "s = Strategy.from_json(best['strategy'])\nLive(BitStrip([Layer.from_json(l) for l in head['layers']], s, readonly=True), plot_bits(s), *([plot_bits(s, 'a')] if len({b.a for b in s.values()})>1 else []))"),
+ ('md', '## The network and its bits'), ('md', 'A click on a layer chooses it in the strip, in the graph and above the histogram, which begins with the weight that suffers most.'), ('code', "s = Strategy.from_json(best['strategy']); layers = [Layer.from_json(l) for l in head['layers']]; views = task.views(best['strategy']); layer = dict(selected='layer', path='layer')\nLive(BitStrip(layers, s, readonly=True), plot_bits(s), *([plot_bits(s, 'a')] if len({b.a for b in s.values()})>1 else []), links=layer)"),
+ ('code', "table = Table([dict(layer=l.path, kind=l.kind, weights=str(l.weight_shape), MACs=l.macs, bits=str(s.get(l.path, Bits())), why=l.reason or l.note) for l in layers])\nLive(Saved('graphview', views['graph']), table, links=layer) if views else table"),
+ ('code', "if views and views['tensors']: display(Live(Saved('histogram', views['tensors']), links=layer, answers=views['answers']))"),
  ('md', '## Files'), ('code', "Table([dict(format=k, **{c:v.get(c) for c in ('path','bytes','accuracy','latency','integer_macs','sha256')}) for k,v in best['files'].items()])"),
  ('code', "print(engine_line(head))"),
  ('md', 'Agreement of the file with the simulation (top-1), at several batch sizes; before the search the same was done with files of random strategies:'), ('code', "Table([dict(file=f, batch=n, agreement=r['agreement'], max_diff=r['max_diff']) for f,p in [*best.get('parity', {}).items(), *((f'onnx, random {k+1}', p) for k,p in enumerate(head.get('engine', {}).get('parity', [])))] for n,r in p['batches'].items()])"),
  ('md', '## The search'), ('md', 'Both axes can be any metric; a click on a point selects its episode in all pictures and in the table.'), ('code', "front = FrontPlot(h, near=True, selected=best['episode'])\nLive(front, plot_front(h))"), ('code', "if any(r.metrics.get('latency') for r in h): display(Live(FrontPlot(source=front, x='latency', near=True), plot_front(h, 'latency'), shared=True))"),
  ('code', "Live(FrontPlot(source=front, x='episode', y='reward'), plot_rewards(h), shared=True)"), ('code', "Live(BitMap(front), plot_strategies(h), shared=True)"), ('code', "Live(EpisodeTable(front, sort='reward'), shared=True)"),
- ('code', "if head.get('sensitivity'): plot_sensitivity(head['sensitivity']); plt.show()"), ('md', '## Layers'), ('code', "Table([dict(layer=l['path'], kind=l['kind'], weights=str(l['weight_shape']), MACs=l['macs'], bits=str(s.get(l['path'], Bits())), why=l['reason'] or l['note']) for l in head['layers']])"),
- ('md', '## Failed trials'), ('code', "Table([dict(episode=r.episode, reason=r.reason) for r in h if r.status=='failed']) if any(r.status=='failed' for r in h) else 'none'"),
+ ('code', "if head.get('sensitivity'): plot_sensitivity(head['sensitivity']); plt.show()"),
+ ('md', '## Failed trials'), ('code', "Table([dict(episode=r.episode, reason=r.reason) for r in h if r.status=='failed']) if any(r.status=='failed' for r in h) else print('none')"),
  ('md', '## Environment and notes'), ('code', "print(json.dumps({**head['environment'], 'seed':head['seed']}, indent=1))\nprint('\\n'.join(head['notes']))"),
 ]
 
@@ -203,6 +225,7 @@ def report_notebook(
     task_id:str, # For the title
 )->dict: # Notebook that has not run
     "The report's cells; `folder` is its parameter."
+    import nbformat # which takes a second, as papermill does; whoever draws pictures needs neither
     md,code = nbformat.v4.new_markdown_cell,nbformat.v4.new_code_cell
     setup = "import json, matplotlib.pyplot as plt\nfrom quantnb.types import *\nfrom quantnb.run.history import *\nfrom quantnb.run.report import *\nfrom quantnb.panels.front import *\nfrom quantnb.panels.bitmap import *\nfrom quantnb.panels.bitstrip import *"
     cells = [md(_INTRO.format(id=task_id)), code("folder:str = '..' # Folder of the task", metadata=dict(tags=['parameters'])), code(setup)]
@@ -210,10 +233,15 @@ def report_notebook(
     for i,c in enumerate(cells): c['id'] = f'r{i:02d}'
     return nbformat.v4.new_notebook(cells=cells, metadata=dict(kernelspec=dict(name='python3', display_name='python3', language='python')))
 
-_PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title><style>
+def html_page(
+    title:str,
+    body:str, # HTML
+)->str: # One file
+    "A page that reads well in light and dark."
+    return f"""<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title><style>
 :root {{color-scheme: light dark}} body {{font: 16px/1.5 system-ui, sans-serif; max-width: 56rem; margin: 2rem auto; padding: 0 1rem}}
-table:not(.qnb table) {{border-collapse: collapse; font-size: .85rem; display: block; overflow-x: auto}} :is(td,th):not(.qnb *) {{border: 1px solid #8886; padding: .2rem .5rem; font-variant-numeric: tabular-nums}} .qnb {{margin: 1rem 0}}
-img {{max-width: 100%; background: #fff}} pre {{overflow-x: auto; padding: .5rem; background: #8882}} .jp-InputPrompt,.jp-OutputPrompt,.prompt,.anchor-link {{display: none}}
+table:not(.qnb table) {{border-collapse: collapse; font-size: .85rem; display: block; overflow-x: auto}} :is(td,th):not(.qnb *) {{border: 1px solid #8886; padding: .2rem .5rem; font-variant-numeric: tabular-nums}} td:last-child:not(.qnb *) {{overflow-wrap: anywhere; max-width: 22rem}} .qnb {{margin: 1rem 0}}
+img {{max-width: 100%; background: #fff}} pre {{white-space: pre-wrap; overflow-wrap: anywhere; padding: .5rem; background: #8882}} .jp-InputPrompt,.jp-OutputPrompt,.prompt,.anchor-link {{display: none}}
 details {{opacity: .7; font-size: .8rem}}</style></head><body>{body}</body></html>"""
 
 # %% ../../nbs/run/03_report.ipynb #c032
@@ -221,15 +249,18 @@ def report(
     root, # Folder of a task
 )->Path: # The page
     "Write `report.ipynb`, run by papermill, and `report.html` beside it."
+    import nbformat, papermill as pm
+    from nbconvert import HTMLExporter
     t = TaskDir.at(root)
     if not t.best_file.exists(): raise InputError(f'task {t.task_id!r} has no best model yet', 'let it finish an episode first')
     out,page = t.output/'report.ipynb',t.output/'report.html'
     with tempfile.TemporaryDirectory() as d:
         src = Path(d)/'report.ipynb'; nbformat.write(report_notebook(t.task_id), src)
-        pm.execute_notebook(str(src), str(out), dict(folder=str(t.root.resolve())), progress_bar=False, kernel_name='python3', extra_arguments=['--log-level=CRITICAL'], log_output=False)
-    nb = nbformat.read(out, 4); logging.getLogger('traitlets').setLevel(logging.ERROR) # says that pictures have no alternative text; the headings say what they are
+        pm.execute_notebook(str(src), str(src), dict(folder=str(t.root.resolve())), cwd=d, progress_bar=False, kernel_name='python3', extra_arguments=['--log-level=CRITICAL'], log_output=False) # modules of the user's folder are none of the kernel's
+        nb = nbformat.read(src, 4); write_atomic(out, src.read_text('utf-8'))
+    logging.getLogger('traitlets').setLevel(logging.ERROR) # says that pictures have no alternative text; the headings say what they are
     ex = HTMLExporter(template_name='basic', exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True); body,_ = ex.from_notebook_node(nb)
-    write_atomic(page, _PAGE.format(title=f'quantnb {t.task_id}', body=body))
+    write_atomic(page, html_page(html.escape(f'quantnb {t.task_id}'), body))
     return page
 
 # %% ../../nbs/run/03_report.ipynb #c034

@@ -1,0 +1,51 @@
+"`report.html` as somebody gets it by mail: one file, no network, no kernel, and it answers to clicks."
+import json, re, shutil
+from dataclasses import replace
+from pathlib import Path
+import pytest
+from playwright.sync_api import expect
+
+root = Path(__file__).parents[2]
+
+@pytest.fixture(scope='module')
+def mail(tmp_path_factory):
+    "The report of the benchmark's task, with a graph and histograms as a search leaves them."
+    from quantnb.panels.graphview import GraphView, example_graph
+    from quantnb.panels.histogram import Histogram
+    from quantnb.run.report import report
+    t = tmp_path_factory.mktemp('mail'); shutil.copytree(root/'benchmarks'/'fashion'/'output', t/'output')
+    s = json.loads((t/'output'/'best.json').read_text())['strategy']; g = example_graph(); g.layers = [replace(l, path=p, reason='') for l,p in zip(g.layers, s)]
+    data = lambda p, k: dict(bits=8, data={'8':dict(counts=[1,2,1], lo=-1.5, step=1, total=4, range=[-1,1], clip=None, clipped=0, levels=None, sqnr=30, unit='steps')}, shown=dict(path=p, which=k), note='')
+    answers = ['path','which'],{f'{p}|{k}':data(p, k) for p in s for k in ('weight','act')}
+    first = next(iter(s)); views = dict(strategy=s, graph=GraphView(g, s).page_state(), tensors=Histogram.state_of(paths=list(s), path=first, **data(first, 'weight')), answers=answers)
+    (t/'output'/'views.json').write_text(json.dumps(views))
+    return report(t)
+
+POINT = """c => { const b = c.getBoundingClientRect();
+    for (let y = b.height - 60; y > 0; y -= 6) for (let x = 60; x < b.width; x += 6) { c.dispatchEvent(new PointerEvent('pointermove', { clientX: b.left + x, clientY: b.top + y })); if (c.style.cursor === 'pointer') return [x, y]; } }"""
+
+@pytest.mark.parametrize('width,scheme', ((1300,'light'), (800,'dark')))
+def test_mailed(browser, mail, width, scheme):
+    c = browser.new_context(viewport=dict(width=width, height=900), color_scheme=scheme, offline=True); page = c.new_page(); asked,errors = [],[]
+    page.on('request', lambda r: asked.append(r.url)); page.on('pageerror', lambda e: errors.append(str(e)))
+    page.goto(mail.as_uri())
+    front,table,strip,graph,hist = (page.locator(f'.qnb-{k}') for k in ('front','table','bitstrip','graphview','histogram'))
+    row = lambda: table.locator('tr[aria-selected="true"]'); old = row().get_attribute('data-episode')
+    canvas = front.first.locator('.qnb-canvas'); x,y = canvas.evaluate(POINT); canvas.click(position=dict(x=x, y=y))
+    expect(row()).not_to_have_attribute('data-episode', old); e = row().get_attribute('data-episode')
+    expect(front.first.locator('.qnb-chosen')).to_contain_text(f'episode {e}')
+    table.locator('tr[data-episode]').first.click(); expect(front.first.locator('.qnb-chosen')).to_contain_text('episode '+table.locator('tr[data-episode]').first.get_attribute('data-episode'))
+    cell = strip.locator('[data-path][data-what="w"]').nth(3); p = cell.get_attribute('data-path'); cell.click()
+    expect(graph.locator(f'tr[data-path="{p}"]')).to_have_attribute('aria-selected', 'true'); expect(hist.locator('.qnb-facts')).to_contain_text(f'{p} weight')
+    hist.locator('.qnb-which').select_option('act'); expect(hist.locator('.qnb-facts')).to_contain_text(f'{p} activation')
+    graph.locator('tr[data-path]').first.click(); expect(hist.locator('.qnb-path')).to_have_value(graph.locator('tr[data-path]').first.get_attribute('data-path'))
+    for o in (front.first, graph, hist): (expect(o).to_have_class if scheme=='dark' else expect(o).not_to_have_class)(re.compile('qnb-dark'))
+    assert page.evaluate('document.documentElement.scrollWidth')<=width and not errors and [u for u in asked if not u.startswith('data:')]==[mail.as_uri()], (errors, asked)
+    c.close()
+
+def test_without_scripts(browser, mail):
+    "Pictures and the table of layers are there instead, and the file is small."
+    c = browser.new_context(java_script_enabled=False, offline=True); page = c.new_page(); page.goto(mail.as_uri())
+    assert page.locator('img[src^="data:image/png"]').count()>=5 and page.get_by_role('cell', name='res3.conv2.conv').count()
+    assert mail.stat().st_size<1e6
+    c.close()
