@@ -50,7 +50,7 @@ def dash(lab, page, cam):
     if cam.out: cam.shoot(d, 'unselected')
     c = d.locator('.qnb-front .qnb-canvas').first; c.focus()
     for k in ('Home','ArrowRight','ArrowRight','Enter'): page.keyboard.press(k)
-    d.locator('.qnb-find').focus(); page.keyboard.press('Tab'); page.mouse.move(0, 0); cam.shoot(d, 'dashboard')
+    page.evaluate('document.activeElement.blur()'); page.mouse.move(0, 0); cam.shoot(d, 'dashboard')
 
 def main():
     a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter); a.add_argument('--all', type=Path); a.add_argument('--only', choices=('panel','dashboard'))

@@ -194,7 +194,11 @@ def yml(self:Dashboard)->Path: # None for a task that was made in Python
     return f
 
 # %% ../../nbs/panels/05_dashboard.ipynb #c019
-def _num(v, sign=''): return '–' if not isinstance(v, (int,float)) else (f'{v:{sign},.4g}' if abs(v)<1e5 else f'{v:{sign},.0f}').replace('-', '−')
+def _num(v, sign=''):
+    if not isinstance(v, (int,float)): return '–'
+    if v and abs(v)<1e-3: m,e = f'{v:{sign}.2e}'.split('e'); s = m+'·10⁻'+''.join('⁰¹²³⁴⁵⁶⁷⁸⁹'[int(c)] for c in str(-int(e)))
+    else: s = f'{v:{sign},.4g}' if abs(v)<1e5 else f'{v:{sign},.0f}'
+    return s.replace('-', '−')
 
 def _strip(strategy, other):
     "The widths as coloured cells; those that are not as in the other strategy have a frame."

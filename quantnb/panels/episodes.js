@@ -5,7 +5,7 @@ const FEASIBLE = 1, FAILED = 2, WARMUP = 4, CACHED = 8;
 
 // The model that holds the rows: the widget's own, or that of the widget it looks at.
 async function sourceOf(model) {
-  const s = model.get('source');
+  const v = model.get('source'), s = Array.isArray(v) ? v.join('') : v; // what processes notebooks may take it for a cell's source and make it a list of lines
   return !s ? model : typeof s === 'string' ? model.widget_manager.get_model(s.slice('IPY_MODEL_'.length)) : s;
 }
 

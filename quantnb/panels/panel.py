@@ -136,7 +136,7 @@ def _quantize(p, rows):
     s = p.stages; g = s.search.graph; a,b = GraphView.of(g, Strategy.uniform(s.strategy, 32)),GraphView.of(g, s.strategy); W.link((a,'selected'), (b,'selected'))
     pair = W.Box([W.VBox([page('<b>float</b>'), a]), W.VBox([page('<b>quantized</b>'), b])]); pair.add_class('qp-pair')
     f,q = sum(r['float_kb'] for r in rows),sum(r['kb'] for r in rows)
-    bars = bars_html([(r['path'], [(r['float_kb'], None, f"float {r['float_kb']:.4g} KB"), (r['kb'], WIDTH_COLORS[r['w']], f"{r['bits']} {r['kb']:.4g} KB")], f"{r['float_kb']/r['kb']:.1f}× smaller") for r in rows], 'size of every layer, float and quantized')
+    bars = bars_html([(r['path'], [(r['float_kb'], None, f"float {r['float_kb']:.4g} KB"), (r['kb'], WIDTH_COLORS[r['w']], f"{r['bits']} {r['kb']:.4g} KB")], f"{r['float_kb']/r['kb']:.1f}× smaller" if r['w']<32 else 'float') for r in rows], 'size of every layer, float and quantized')
     cols = dict(path='layer', kind='kind', bits='bits', weights='weights', float_kb='float (KB)', kb='quantized (KB)', sqnr='SQNR of the weight (dB)')
     return [page(tiles_html([(f'{f:,.1f} KB', 'float'), (f'{q:,.1f} KB', 'quantized'), (f'{f/q:.2f}×', 'smaller')])), pair, page('<p>Size of every layer: grey float, coloured by width quantized</p>', bars), page(table_html(rows, cols))]
 
