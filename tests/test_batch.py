@@ -70,7 +70,7 @@ def test_skip_repeat_and_summary(grid, tmp_path, capsys):
     assert states(tmp_path)=={'bits=4':'complete', 'bits=8':'complete', bad:'failed'}
     assert 'cell [4]: ValueError: no 2 bits today' in io.err and 'repeat the failed' in io.err and '2 complete, 1 failed' in io.out
     assert 'no 2 bits today' in (tmp_path/'out'/bad/'lesson.ipynb').read_text() and 'no 2 bits today' in (tmp_path/'out'/'summary.html').read_text()
-    assert (tmp_path/'out'/'bits=4'/'here.txt').read_text()=='1', 'the folder is filled in, the threads are bounded'
+    assert (tmp_path/'out'/'bits=4'/'here.txt').read_text()=='1 1', 'the folder is filled in, threads and cores are bounded'
     rows = list(csv.DictReader((tmp_path/'out'/'summary.csv').open()))
     assert [r['status'] for r in rows]==['complete','complete','failed'] and float(rows[0]['accuracy'])==92 and float(rows[1]['compress_ratio'])==75
     page = (tmp_path/'out'/'summary.html').read_text()

@@ -86,7 +86,7 @@ def sensitivities(
     rows:int=64, # Samples
     base:Bits=Bits(8,8), # Widths of the other layers
     paths=None, # Layers; all if None
-    chunk:int=16, # Samples at a time
+    chunk:int=8, # Samples at a time
     workers:int=2,
     limit:int=2**29, # Bytes of the suffixes that are open at once
 )->Sensitivity:

@@ -277,7 +277,7 @@ def noise(self:Stages)->float: # Of the next proposal; None for an agent without
     code=lambda s: "from quantnb.panels.histogram import *\nnet = search.engine.net(strategy)\nrows = [dict(layer=p, bits=str(b), sqnr=weight_histogram(search.engine.quantizer, p, b.w)['sqnr']) for p,b in strategy.items()]\nTable(rows)")
 def _quantize(s):
     s.open(); q,c = s.search.engine.quantizer,s.search.cost; s.search.engine.net(s.strategy)
-    f = lambda l,b: dict(path=l.path, kind=l.kind, bits=str(b), w=b.w, a=b.a, weights=l.n, float_kb=c.layer_size(l.path, Bits())/1e3, kb=c.layer_size(l.path, b)/1e3, sqnr=weight_histogram(q, l.path, b.w)['sqnr'])
+    f = lambda l,b: dict(path=l.path, kind=l.kind, bits=str(b), w=b.w, a=b.a, weights=l.n, float_kb=c.layer_size(l.path, Bits())/1e3, kb=c.layer_size(l.path, b)/1e3, sqnr=weight_histogram(q, l.path, b.w)['sqnr'] if l.path in q.layers else None)
     return [f(l, s.strategy.get(l.path, Bits())) for l in s.search.cost.layers]
 
 # %% ../../nbs/panels/03a_stages.ipynb #c032
@@ -395,8 +395,8 @@ def folder(self:Stages)->Path:
 
 @stage('deploy', 'Deploy', 'Write the files, run your function on them, and measure them beside float.', ['calibrate'],
     knobs=[Knob('repeat_times', 'timed runs', kind='count'), Knob('low_bits', 'weights below 8 bits', ('int8','int4'), 'choice', 'how the ONNX file stores them')],
-    code=lambda s: f'''from pathlib import Path
-folder = Path({s.task.config.base_path!r})/'by_hand'
+    code=lambda s: '''from pathlib import Path
+folder = Path(task.config.base_path)/'by_hand'
 files = search.exporter.write(strategy, folder)
 score = search.exporter.score(strategy, folder=folder)['accuracy']
 share = integer_macs((folder/'model.onnx').read_bytes(), search.exporter.float)['share']

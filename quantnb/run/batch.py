@@ -328,12 +328,16 @@ def _start(self:Batch, r):
     write_atomic(d/'run.json', json.dumps(job, indent=1))
     env = {**os.environ, **dict.fromkeys(THREADS, str(self.config.threads)), MARK:mark}
     with open(d/'log.txt', 'wb') as log: p = subprocess.Popen([sys.executable, '-m', 'quantnb.run.batch', str(d)], stdin=subprocess.PIPE, stdout=log, stderr=log, env=env, start_new_session=True)
-    self.live[r.name] = (r,p,mark,time.time())
+    slot = min(set(range(self.workers))-{o[-1] for o in self.live.values()}); self.live[r.name] = (r,p,mark,time.time(),slot)
+    if hasattr(psutil.Process, 'cpu_affinity'): # not on macOS
+        cs = psutil.Process().cpu_affinity(); n = self.config.threads
+        try: psutil.Process(p.pid).cpu_affinity([cs[i%len(cs)] for i in range(slot*n, slot*n+n)])
+        except psutil.Error: pass # it has ended already
 
 @patch
 def _end(self:Batch, name):
     "What is left of a run when its process has ended, or is to end."
-    r,p,mark,t0 = self.live.pop(name); d = self.folder/name
+    r,p,mark,t0,_ = self.live.pop(name); d = self.folder/name
     code = p.poll(); kill_marked(mark); p.wait(); p.stdin.close()
     j = _record(d)
     if code is not None and j.get('status')=='running': # it could not say so itself

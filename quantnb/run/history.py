@@ -28,6 +28,8 @@ def clean(o):
     return None if isinstance(o, float) and not math.isfinite(o) else o
 
 # %% ../../nbs/run/00_history.ipynb #c006
+def _tasks(folder): return [p.parents[1] for p in Path(folder).glob('*/output/history.jsonl')]
+
 class TaskDir:
     "Folder of one task."
     def __init__(self,
@@ -47,7 +49,7 @@ class TaskDir:
         if root.name in ('','..'): root = root.resolve()
         if root.name=='output' and (root/'history.jsonl').exists(): root = root.parent
         if not (root/'output'/'history.jsonl').exists():
-            there = [str(p.parents[1]) for p in [*root.glob('*/output/history.jsonl'), *root.parent.glob('*/output/history.jsonl')]]; near = did_you_mean(str(root), there) or (f'; there {"are" if len(there)>1 else "is"} {", ".join(sorted(there)[:5])}' if there else '')
+            there = [str(p) for d in (root, root.parent) for p in _tasks(d)]; near = did_you_mean(str(root), there) or (f'; there {"are" if len(there)>1 else "is"} {", ".join(sorted(there)[:5])}' if there else '')
             raise InputError(f'there is no task in {root}{near}', 'give the folder that holds output/history.jsonl')
         steps = [o.name for o in (root/'workers').glob('*')] if (root/'workers').exists() else []
         return cls(root.parent, root.name, steps[0] if steps else 'nas')
@@ -58,7 +60,7 @@ def open(self:TaskDir,
     resume:bool=False, # Go on with what is there
 ):
     "Make the folders and take the lock; a clear error if that cannot be."
-    if resume and not self.history_file.exists(): raise InputError(f'there is no task {self.task_id!r} to resume in {self.root.parent}', 'check the task id, or start it without -r')
+    if resume and not self.history_file.exists(): raise InputError(f'there is no task {self.task_id!r} to resume in {self.root.parent}{did_you_mean(self.task_id, [p.name for p in _tasks(self.root.parent)])}', 'check the task id, or start it without -r')
     if not resume and self.history_file.exists(): raise InputError(f'task {self.task_id!r} exists already in {self.root.parent}', f'go on with it by "-r -t {self.task_id}", or choose another id by --set task_id=NAME')
     try:
         for d in (self.output, self.best_dir, self.workers, self.logs, self.front_dir): d.mkdir(parents=True, exist_ok=True)

@@ -10,10 +10,8 @@ __all__ = ['COLORS', 'COLORS_AT', 'FINAL', 'plot_bits', 'plot_sensitivity', 'plo
 # %% ../../nbs/run/03_report.ipynb #c003
 import base64, html, io, json, logging, os, tempfile
 import matplotlib.pyplot as plt, numpy as np
-import nbformat, papermill as pm
 from fastcore.basics import patch
 from matplotlib.ticker import MaxNLocator
-from nbconvert import HTMLExporter
 from pathlib import Path
 from ..types import *
 from ..config import did_you_mean
@@ -227,6 +225,7 @@ def report_notebook(
     task_id:str, # For the title
 )->dict: # Notebook that has not run
     "The report's cells; `folder` is its parameter."
+    import nbformat # which takes a second, as papermill does; whoever draws pictures needs neither
     md,code = nbformat.v4.new_markdown_cell,nbformat.v4.new_code_cell
     setup = "import json, matplotlib.pyplot as plt\nfrom quantnb.types import *\nfrom quantnb.run.history import *\nfrom quantnb.run.report import *\nfrom quantnb.panels.front import *\nfrom quantnb.panels.bitmap import *\nfrom quantnb.panels.bitstrip import *"
     cells = [md(_INTRO.format(id=task_id)), code("folder:str = '..' # Folder of the task", metadata=dict(tags=['parameters'])), code(setup)]
@@ -250,13 +249,16 @@ def report(
     root, # Folder of a task
 )->Path: # The page
     "Write `report.ipynb`, run by papermill, and `report.html` beside it."
+    import nbformat, papermill as pm
+    from nbconvert import HTMLExporter
     t = TaskDir.at(root)
     if not t.best_file.exists(): raise InputError(f'task {t.task_id!r} has no best model yet', 'let it finish an episode first')
     out,page = t.output/'report.ipynb',t.output/'report.html'
     with tempfile.TemporaryDirectory() as d:
         src = Path(d)/'report.ipynb'; nbformat.write(report_notebook(t.task_id), src)
-        pm.execute_notebook(str(src), str(out), dict(folder=str(t.root.resolve())), progress_bar=False, kernel_name='python3', extra_arguments=['--log-level=CRITICAL'], log_output=False)
-    nb = nbformat.read(out, 4); logging.getLogger('traitlets').setLevel(logging.ERROR) # says that pictures have no alternative text; the headings say what they are
+        pm.execute_notebook(str(src), str(src), dict(folder=str(t.root.resolve())), cwd=d, progress_bar=False, kernel_name='python3', extra_arguments=['--log-level=CRITICAL'], log_output=False) # modules of the user's folder are none of the kernel's
+        nb = nbformat.read(src, 4); write_atomic(out, src.read_text('utf-8'))
+    logging.getLogger('traitlets').setLevel(logging.ERROR) # says that pictures have no alternative text; the headings say what they are
     ex = HTMLExporter(template_name='basic', exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True); body,_ = ex.from_notebook_node(nb)
     write_atomic(page, html_page(html.escape(f'quantnb {t.task_id}'), body))
     return page
