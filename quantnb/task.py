@@ -81,8 +81,8 @@ def from_config(cls:Task,
     if 'evaluate' not in fns: raise InputError('the yml names no function that evaluates the network', 'write it as trainer.custom_eval')
     conf = {k: role_config(roles[k], config.dir) if k in roles else ConfigDict() for k in fns}
     specs = config.model.model_desc.common.specs
-    t._net = lambda: call(fns['network'], config=conf['network'])
-    t._inputs = (lambda: call(fns['inputs'], config=conf['inputs'])) if 'inputs' in fns else specs
+    t._net = lambda: ask(fns['network'], config=conf['network'])
+    t._inputs = (lambda: ask(fns['inputs'], config=conf['inputs'])) if 'inputs' in fns else specs
     portion = config.trainer.calib_portion
     t.fns = dict(reward=fns.get('reward')) | {k: (lambda net,k=k: call(fns[k], model=net, config=conf[k], calib_portion=portion)) if k in fns else None for k in ('calib','evaluate','confirm','test')}
     return t
