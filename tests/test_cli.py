@@ -115,6 +115,7 @@ BAD = dict(
     latency=([('[accuracy, compress_ratio]', '[accuracy, compress_ratio, latency]')], ['nothing can measure latency']),
     nothing_to_quantize=([('get_model', 'plain')], ['no layer that can be quantized']),
     excluded=([('search_space:\n', 'search_space:\n    exclude: ["."]\n')], ['no layer that can be quantized', 'excluded']),
+    excludes_nothing=([('search_space:\n', 'search_space:\n    exclude: [mdi]\n')], ["no layer matches 'mdi'", 'did you mean "mid"']),
     no_metric=([('ori_eval_func: evaluate', 'ori_eval_func: as_dict'), ('custom_eval: {type: evaluate}', 'custom_eval: {type: as_dict, metric_name: CIDEr}')], ["it returned ['top1']"]),
 )
 

@@ -79,7 +79,7 @@ def _finish(search, page):
     if b.get('table'): print(f"accuracy of the exported files on {b['table'][0]['data']} data:\n{final_table(b)}\n")
     for f,o in b['files'].items(): print(f"{f:8}{search.dir.output/o['path']}")
     if search.exporter.why: print(f'no ONNX file: {search.exporter.why}')
-    print(f'history {search.dir.history_file}'); 
+    print(f'history {search.dir.history_file}')
     if page: print(f'report  {page}')
     if h.stop_reason=='interrupted': print(f'go on with: quantnb run {search.config.path} -r -t {search.dir.task_id}'); return 130
     return 0 if b['feasible'] else 3
@@ -113,7 +113,7 @@ def check(yml:Yml, set_:Sets=None):
     print(f'{yml}: good; {len(c.objectives)} objectives ({", ".join(c.objectives)}), widths {c.w_bits}, {c.policy.max_episode} episodes')
 
 # %% ../../nbs/run/04_cli.ipynb #c013
-@app.command(short_help='What would be searched, and its cost.', epilog='Example: quantnb explain quant.yml --set exclude=[head]')
+@app.command(short_help='What would be searched, and its cost.', epilog='Example: quantnb explain quant.yml --set "exclude=[head]"')
 def explain(yml:Yml, device:Device='auto', set_:Sets=None, measure:Annotated[bool, typer.Option(help='time one float evaluation to tell the cost')]=True):
     "Resolved yml, layers, reachable compression, size of the space, expected cost; runs nothing of the search."
     import time
