@@ -1,4 +1,4 @@
-"""Speed, agreement and memory of the fast engine, on three trained networks, as ratios measured side by side.
+"""Speed, agreement and memory of the fast engine, on three networks, as ratios measured side by side.
 
     python benchmarks/engine.py [episodes agreement sensitivity latency memory opening] [--nets resnet mobilenet encoder] [--out benchmarks/engine.json]
 
@@ -19,11 +19,13 @@ from pathlib import Path
 here = Path(__file__).parent
 NETS,PARTS = ('resnet','mobilenet','encoder'),('episodes','agreement','sensitivity','latency','memory','opening')
 
-def open_net(name, calib=512):
-    "Trained network, engine, data."
+def open_net(name, calib=512, trained=False):
+    "Network, engine, data. Where only time and memory are measured the weights are as they were initialised: integer kernels take as long on any numbers."
     import numpy as np, mindspore as ms, quantnb, nets
     from quantnb.all import OrtEngine, read_graph, select
-    net = nets.trained(name); (x,y),(c,_),_ = nets.data(); i = (ms.Tensor(c[:1]),)
+    (x,y),(c,_),_ = nets.data(); i = (ms.Tensor(c[:1]),)
+    if trained: net = nets.trained(name)
+    else: ms.set_context(mode=ms.GRAPH_MODE); ms.set_seed(0); np.random.seed(0); net = nets.NETS[name]().set_train(False)
     e = OrtEngine(net, select(read_graph(net, i)), i, workers=len(os.sched_getaffinity(0)))
     e.calibrate(lambda m: [m(ms.Tensor(c[k:k+64])).asnumpy() for k in range(0, calib, 64)])
     return net,e,x,y,[l.path for l in e.graph.quantizable]
@@ -58,7 +60,7 @@ def episodes(name, repeat=3):
 def agreement(name, n=20, seed=0):
     import numpy as np, mindspore as ms
     from quantnb.all import Strategy, integer_macs
-    net,e,x,y,paths = open_net(name); rng = np.random.default_rng(seed); rows = []
+    net,e,x,y,paths = open_net(name, trained=True); rng = np.random.default_rng(seed); rows = []
     draws = [Strategy({p:(int(rng.choice([2,3,4,5,6,8])), int(rng.choice([4,5,6,8]) if k%2 else 8)) for p in paths}) for k in range(n)]
     answers = lambda m,b: np.concatenate([m(ms.Tensor(x[k:k+b])).asnumpy() for k in range(0, len(x), b)])
     for k,s in enumerate(draws):

@@ -43,6 +43,8 @@ from .panels.bitstrip import BitStrip
 from .panels.front import FrontPlot
 from .panels.graphview import GraphView
 from .panels.histogram import Histogram
+from .panels.panel import StagePanel
+from .panels.dashboard import Dashboard, dashboard
 
 # %% ../nbs/99_all.ipynb #c006
 import sys

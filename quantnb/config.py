@@ -381,7 +381,7 @@ class DeviceEvaluator(Section):
     om_input_shape:str|None=None # 'name:1,3,224,224;other:1,10'
     backend:Literal['mindspore','onnx']='mindspore'
     delete_eval_model:bool=False # Delete the export after a successful evaluation
-    hardware:str='CPU' # 'Davinci': a host with an Ascend; 'CPU': here
+    hardware:str='CPU' # 'Davinci': a host with an Ascend; 'CPU': here; or the name of a registered runner
     remote_host:str|None=None # http://host:port of an evaluate service
     repeat_times:Count=50 # Timed runs; the median counts
     batch_size:Count=1
@@ -390,7 +390,7 @@ class DeviceEvaluator(Section):
     @property
     def host(self): return None if _placeholder(self.remote_host) else self.remote_host.strip().rstrip('/')
     @property
-    def measures(self): return self.hardware=='CPU' or self.host is not None # is there anything to measure on
+    def measures(self): return self.hardware!='Davinci' or self.host is not None # is there anything to measure on: this machine, a runner of the user, a host
     def rules(self):
         why = _host_problem(self.remote_host)
         if why: yield 'remote_host', why

@@ -57,7 +57,7 @@ def _config(targets, bits, act_bits, objectives, metric_name, settings):
     with tempfile.TemporaryDirectory() as t:
         f = Path(t)/'task.yml'; f.write_text(json.dumps(d))
         try: c = load(f, check_paths=False, **settings)
-        except ConfigError as e: raise ConfigError([Problem(p.key.removeprefix('nas.'), p.text) for p in e.problems], 'Task') from None
+        except ConfigError as e: raise ConfigError([Problem(p.key.removeprefix('nas.'), p.text.removesuffix(' (given on the command line)')) for p in e.problems], 'Task') from None
     return c.model_copy(update=dict(path='', dir=str(Path.cwd())))
 
 # %% ../nbs/03_task.ipynb #c009

@@ -7,8 +7,12 @@ import pytest
 import mindspore as ms
 from mindspore import nn
 from ruamel.yaml import YAML
+from quantnb.deploy.facade import Deployed
+from quantnb.deploy.mindir import load
 from quantnb.graph.ir import read_graph
 from quantnb.quant.qnet import QuantNet
+from quantnb.run import report
+from quantnb.run.cli import main
 from quantnb.types import Strategy
 
 HERE = Path(__file__).parent
@@ -20,7 +24,7 @@ def example():
     sys.path.insert(0, str(EXAMPLE))
     yield
     sys.path.remove(str(EXAMPLE))
-    for k in [k for k in sys.modules if k=='src' or k.startswith('src.')]: del sys.modules[k]
+    for k in [k for k in sys.modules if k in ('src','generate') or k.startswith('src.')]: del sys.modules[k]
 
 @pytest.fixture
 def pynative():
@@ -82,11 +86,12 @@ def test_inputs_have_the_seeds_form():
 
 # ---- the network
 
-def small(beam_width=1, compute_type=ms.float16, seed=0):
+SMALL = dict(hidden_size=32, num_attention_heads=2, intermediate_size=64, num_hidden_layers=1, patches=17, txt_hidden_size=24, txt_heads=2,
+    txt_inner_size=48, txt_encoder_layers=1, txt_decoder_layers=1, max_length=5, vocab_size=30)
+
+def small(beam_width=1, compute_type=ms.float16, seed=0, **other):
     from src.model_mindspore.caption_ms import CaptionNet
-    c = SimpleNamespace(hidden_size=32, num_attention_heads=2, intermediate_size=64, num_hidden_layers=1, patches=17, txt_hidden_size=24, txt_heads=2,
-        txt_inner_size=48, txt_encoder_layers=1, txt_decoder_layers=1, max_length=5, vocab_size=30)
-    ms.set_seed(seed); net = CaptionNet(c, 256, beam_width, compute_type=compute_type).set_train(False)
+    ms.set_seed(seed); net = CaptionNet(SimpleNamespace(**SMALL|other), 256, beam_width, compute_type=compute_type).set_train(False)
     rng = np.random.default_rng(seed) # weights large enough for captions that differ and end
     for p in net.get_parameters():
         if p.ndim==2: p.set_data(ms.Tensor(rng.normal(size=p.shape).astype(np.float32)*1.5/np.sqrt(p.shape[1])))
@@ -134,6 +139,33 @@ def test_every_linear_layer_is_found_and_quantized_with_cache_and_beams(pynative
     assert (ids!=net(*x).asnumpy()).any(), 'four bits change something'
     for w in (1,3): np.testing.assert_array_equal(model.search(*x, width=w), model.search(*x, width=w, cache=False))
 
+# ---- encoder and one step by themselves
+
+def test_a_loop_over_the_exported_parts_captions_as_the_network(tmp_path, pynative):
+    import generate
+    net,x,many = small(),batch(2),batch(40)
+    sim = QuantNet(net, read_graph(net, x), x); sim.calibrate(lambda m: m(*many).asnumpy())
+    d = Deployed(net, sim.quantizer, x); d.net(None).search(*many)
+    assert list(d.entries)==['','encoder','decoder'] and d.entries['encoder'][0].rowwise, 'one row of positions serves any batch'
+    said = []
+    for s in (None, Strategy.uniform([l.path for l in sim.graph.quantizable], 4, 8)):
+        for k,m in d.files(s).items(): (tmp_path/k).write_bytes(m)
+        say = generate.Captioner(tmp_path); said.append(say(*(o.asnumpy() for o in many)))
+        assert (said[-1]==sim.net(s)(*many).asnumpy()).all(1).mean()>=.95
+        np.testing.assert_array_equal(said[-1], d.net(s).search(*many))
+    assert (said[0]!=said[1]).any(), 'four bits change something'
+    ins,outs = say.decoder.get_inputs(),say.decoder.get_outputs()
+    assert [i.name for i in ins[2:4]]==['past_key','past_value'] and [o.shape[1:] for o in outs[1:]]==[i.shape[1:] for i in ins[2:4]]==[[1,5,24]]*2
+
+    parts = {k:load(m) for k,m in d.mindirs(s).items()}; q = sim.net(s); same = lambda a,b: np.testing.assert_allclose(a.asnumpy(), b.asnumpy(), atol=5e-3)
+    assert sorted(parts)==['model.decoder.mindir','model.encoder.mindir']
+    memory = q.encoder(*x); past = [ms.Tensor(np.zeros((2,1,5,24), np.float32))]*2; at = lambda t: ms.Tensor(np.full(2, t, np.int32))
+    for a,b in zip(parts['model.encoder.mindir'](*x), memory): same(a, b)
+    for t in range(2):
+        args = at(3+t),at(t),*past,*memory,x[2]; ref = q.decoder(*args)
+        for a,b in zip(parts['model.decoder.mindir'](*args), ref): same(a, b)
+        past = ref[1:]
+
 # ---- the functions of the yml
 
 @pytest.fixture
@@ -175,3 +207,26 @@ def test_calibration_feeds_a_part(opts):
     def net(img_feat, *_): fed.append(len(img_feat)); return ms.Tensor(np.zeros((1,1), np.int32))
     m.calib_func(net, opts, .001); assert fed==[100,100]
     m.calib_func(net, opts, 1e-9); assert fed[2:]==[100]
+
+# ---- the three launch lines
+
+def test_the_launch_lines_are_one_search(tmp_path, monkeypatch, capsys):
+    pytest.importorskip('pycocoevalcap')
+    from src.tools.misc import read_config
+    monkeypatch.chdir(tmp_path); monkeypatch.setattr(report, 'report', lambda d: None) # the history is what is compared
+    ms.save_checkpoint(small(max_length=2), 'small.ckpt'); ours,yml = tmp_path/'small.json',str(EXAMPLE/'opt_caption_ms_quant.yml')
+    ours.write_text(json.dumps({**read_config(EXAMPLE/'config'/'ftcap_quant.json'), 'model':SMALL|dict(max_length=2), 'data_file':str(tmp_path/'few.npz'), 'val_batch_size':20}))
+    with np.load(EXAMPLE/'caption.npz') as z: # 20 scenes of each part
+        n = {k[:-6]:z[k][:20].sum() for k in z if k.endswith('_cells')}; np.savez('few.npz', **{k:z[k][:20 if k.endswith('_cells') else n[k.split('_')[0]]] for k in z})
+    keys = {'nas.model.model_desc.common.network.config.ckpt_file':tmp_path/'small.ckpt', 'policy.max_episode':4, 'policy.num_warmup':2,
+        **{f'nas.{k}.file_config':ours for k in ('model.model_desc.common.network','trainer.custom_calib','trainer.custom_eval')}}
+    def run(name, *words):
+        code = main([*words, '-t', name, *(o for k,v in keys.items() for o in ('--set', f'{k}={v}'))])
+        out = capsys.readouterr(); assert code in (0,3), out.err
+        assert out.err.count('no device: remote_host')==1
+        head,*rs = [json.loads(o) for o in (tmp_path/'tasks'/name/'output'/'history.jsonl').read_text().splitlines()]
+        return head['float'],[[r[k] for k in ('strategy','metrics','reward','phase')] for r in rs if 'strategy' in r]
+    a = run('a', 'run', yml)
+    assert len(a[1])==4 and set(a[1][0][1])>={'accuracy','CIDEr','compress_ratio','flops'} and {b['w'] for r in a[1] for b in r[0].values()}<={8,32}
+    assert all(b['w']==8 for b in a[1][1][0].values()), 'the reward pays for size beyond the threshold, so the smallest is tried early'
+    assert a==run('b', 'vega', yml, '-d', 'CPU')==run('c', 'mxOps', 'clibration', '-m', 'taichu', '-c', yml, '-d', 'CPU')

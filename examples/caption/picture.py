@@ -15,18 +15,19 @@ import mindspore as ms
 from quantnb.graph.ir import read_graph
 from quantnb.quant.qnet import QuantNet
 from quantnb.types import Strategy
-from src.scripts.pretrain_three_caption_endtoend_eval import EXAMPLE, calib_func, captions, get_input_data, grammar, opt_caption_model_eval, scenes
+from src.scripts.pretrain_three_caption_endtoend_eval import EXAMPLE, calib_func, get_input_data, grammar, opt_caption_model_eval, scenes
 from src.tools.misc import read_config
 
 
 def say(opts, bits):
-    "`{'float': captions, '8 bits': ...}` of the test scenes."
+    "`{'float': captions, '8 bits': ...}` of the first batch of test scenes."
     net, x = opt_caption_model_eval(opts), get_input_data(opts)
     q = QuantNet(net, read_graph(net, x), x)
     q.calibrate(lambda m: calib_func(m, opts))
     paths = [l.path for l in q.graph.quantizable]
     strategies = {'float': None} | {f'{b} bits': Strategy.uniform(paths, b, b) for b in bits}
-    return {name: captions(q.net(s), opts, 'test') for name, s in strategies.items()}
+    b = [ms.Tensor(o) for o in next(scenes.load(str(EXAMPLE/opts.data_file), 'test').batches(opts.val_batch_size, opts.patch_size))]
+    return {name: [grammar.decode(row, opts.language) for row in q.net(s)(*b).asnumpy()] for name, s in strategies.items()}
 
 
 def draw(s, refs, said, which, columns=4):

@@ -19,6 +19,7 @@ from ..graph.ir import *
 from ..quant.sites import _module
 from .onnx import *
 from .qdq import *
+from .mindir import to_mindir
 
 # %% ../../nbs/deploy/03b_facade.ipynb #c005
 def _take_tensors(o, out):
@@ -70,10 +71,10 @@ class Entry:
         graph:Graph=None, # Of the part, if it has been read already
         low_bits:str='int8',
     ):
-        self.path,xs = path,[]
+        self.path,self.small,xs = path,None,[]
         self.args,self.kwargs = _take_tensors(args, xs),_take_tensors(kwargs, xs)
         if not xs: raise Unsupported(f'{path or "the network"} was called without a Tensor')
-        c = _as_cell(cell, self.args, self.kwargs, len(xs)); ts = tuple(x if isinstance(x, ms.Tensor) else ms.Tensor(x) for x in xs)
+        c = self.cell = _as_cell(cell, self.args, self.kwargs, len(xs)); ts = self.example = tuple(x if isinstance(x, ms.Tensor) else ms.Tensor(x) for x in xs)
         g = graph or read_graph(c, ts)
         self.graph = g if graph is not None else replace(g, layers=_known(g.layers, quantizer.graph))
         b = g.batch+1 if ts[0].ndim and g.batch==ts[0].shape[0] else ts[0].shape[0]+1 if ts[0].ndim else 2
@@ -82,7 +83,8 @@ class Entry:
         self.builder = QdqBuilder(self.float, quantizer, low_bits, self.inputs)
         self.dims = [[d.dim_param or d.dim_value for d in i.type.tensor_type.shape.dim] for i in self.float.inputs]
         self.types = [_np[i.type.tensor_type.elem_type] for i in self.float.inputs]; self.names = [i.name for i in self.float.inputs]
-        self.rowwise = all(d and d[0]=='N' for d in self.dims) and all(o.type.tensor_type.shape.dim and o.type.tensor_type.shape.dim[0].dim_param=='N' for o in self.float.outputs)
+        self.by_row = [bool(d) and d[0]=='N' for d in self.dims] # the others, such as a table of positions, go whole
+        self.rowwise = self.by_row[0] and all(o.type.tensor_type.shape.dim and o.type.tensor_type.shape.dim[0].dim_param=='N' for o in self.float.outputs)
         outs = []; self.template = _take_tensors(cell(*_fill(self.args, it := iter(ts)), **_fill(self.kwargs, it)), outs)
         self.first = [np.asarray(o.asnumpy()) for o in outs]
 
@@ -109,6 +111,11 @@ def fits(self:Entry, args, kwargs, xs)->bool:
 def feed(self:Entry, xs)->dict:
     "Arrays by the names of the graph's inputs."
     return {n:np.ascontiguousarray(x.asnumpy() if isinstance(x, ms.Tensor) else x, t) for n,x,t in zip(self.names, xs, self.types)}
+
+@patch
+def parts(self:Entry, feed, n):
+    "Cut what is fed into parts of `n` rows."
+    for k in range(0, len(feed[self.names[0]]), n): yield {m: x[k:k+n] if cut else x for (m,x),cut in zip(feed.items(), self.by_row)}
 
 @patch
 def remember(self:Entry, feed):
@@ -194,7 +201,7 @@ def run(self:Deployed, e:Entry, feed:dict, s):
     "Outputs of a session as arrays; a batch goes in parts, shared among the workers."
     n = len(next(iter(feed.values()))) if e.rowwise else 0
     if n<=self.part*1.5: return s.run(None, feed)
-    outs = list(self.pool.map(lambda p: s.run(None, dict(zip(feed, p))), rows(tuple(feed.values()), self.part)))
+    outs = list(self.pool.map(lambda p: s.run(None, p), e.parts(feed, self.part)))
     return [np.concatenate(o) for o in zip(*outs)]
 
 @patch
@@ -222,6 +229,29 @@ def file_name(self:Deployed, e:Entry)->str:
 def files(self:Deployed, strategy=None)->dict: # File name to serialized model
     "Files of all entries; the network's own first."
     return {self.file_name(e):self.model(e, strategy) for es in self.entries.values() for e in es}
+
+# %% ../../nbs/deploy/03b_facade.ipynb #c018b
+@patch
+def at(self:Entry,
+    rows:int, # Of the inputs
+    quantizer, # Of the whole network
+)->Graph:
+    "The operators of an entry at another batch; as they are where the batch is fixed."
+    if not self.rowwise or rows==self.graph.batch: return self.graph
+    if self.small is None or self.small.batch!=rows:
+        g = read_graph(self.cell, tuple(ms.Tensor(np.resize(x.asnumpy(), (rows,*x.shape[1:]))) if cut else x for x,cut in zip(self.example, self.by_row)))
+        self.small = replace(g, layers=_known(g.layers, quantizer.graph))
+    return self.small
+
+@patch
+def mindirs(self:Deployed,
+    strategy:Strategy=None, # Widths; None for float
+    rows:int=None, # Batch; that of the network's inputs if None
+)->dict: # File name to content
+    "MINDIRs of the parts that are called by themselves."
+    es = [e for p,es in self.entries.items() if p for e in es]
+    return {self.file_name(e).replace('.onnx','.mindir'): to_mindir(self.q, strategy or Strategy(), graph=e.at(rows or self.top.graph.batch, self.q)) for e in es}
+
 
 # %% ../../nbs/deploy/03b_facade.ipynb #c020
 _remedy = 'use `trainer.engine: mindspore`, whose quantized network is the network itself'

@@ -358,7 +358,7 @@ def to_mindir(
     quantizer, # Calibrated `Quantizer`
     strategy:Strategy, # Widths
     packed:bool=True, # Whether 2 to 5 bits are packed: smaller, but slower at batch 1, where unpacking is not spread over many samples
-    graph:Graph=None, # The same network read at another batch; the quantizer's own if None
+    graph:Graph=None, # The same network read at another batch, or a part of it; the quantizer's own if None
 )->bytes: # Content of a .mindir
     "Write a quantized network as a MINDIR of standard primitives."
     g = graph or quantizer.graph; e = _Mindir(g.blob); state = e.state()
@@ -367,6 +367,7 @@ def to_mindir(
     e.drop_order()
     for path,(norm,own) in find_folds(g).items():
         if path in quantizer.folded: e.norm_to_bias(g, norm, own)
+    here = {l.path for l in g.layers}; strategy = {p:b for p,b in strategy.items() if p in here} # the graph may be that of a part
     for path,b in strategy.items():
         a = quantizer.act(path, b.a); l = g.layer(path)
         for n in {g.nodes[i].pb:g.nodes[i] for i in l.nodes}.values():

@@ -86,7 +86,7 @@ def sensitivities(
     rows:int=64, # Samples
     base:Bits=Bits(8,8), # Widths of the other layers
     paths=None, # Layers; all if None
-    chunk:int=16, # Samples at a time
+    chunk:int=8, # Samples at a time
     workers:int=2,
     limit:int=2**29, # Bytes of the suffixes that are open at once
 )->Sensitivity:
@@ -119,7 +119,7 @@ def run(self:_Suffixes, todo, parts, outs, same, pool, limit):
     made,size,n = [],0,0
     for n,(p,b) in enumerate(todo, 1):
         m = self.of(Strategy({**self.st, p:b}))
-        if m is not None: made.append(((p,b), m)); size += self.b.nbytes(m[1])
+        if m is not None: made.append(((p,b), m)); size += self.b.nbytes([i for o in m[0] for i in o.ins if i in self.b.inits]) # each reader packs its own copy
         if size>limit: break
     need = list(dict.fromkeys(t for _,m in made for t in m[2] if t not in self.inputs)); names = [*self.outputs, *need]
     base = self.capture(need); made = list(pool.map(lambda o: (o[0], self.open(*o[1]), o[1][2]), made))

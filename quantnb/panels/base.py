@@ -34,7 +34,10 @@ def layer_dicts(
     "What a widget shows of layers."
     keys = ('path','kind','n','macs','reason','note')
     of = lambda l: l if isinstance(l, dict) else {k:getattr(l, k) for k in keys} | (dict(n=0) if not l.weight_shape else {})
-    return [{k:d[k] for k in keys if k in d} for d in map(of, getattr(layers, 'layers', layers))]
+    ls = list(getattr(layers, 'layers', layers))
+    for l in [l for l in ls if not isinstance(l, dict) and l.reason and l.nodes]: # a graph names these last; here they stand where they are in the network
+        ls.remove(l); ls.insert(next((i for i,o in enumerate(ls) if o.nodes and o.nodes[0]>l.nodes[0]), len(ls)), l)
+    return [{k:d[k] for k in keys if k in d} for d in map(of, ls)]
 
 # %% ../../nbs/panels/00_base.ipynb #c018
 class QuantWidget(anywidget.AnyWidget):

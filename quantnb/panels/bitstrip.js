@@ -52,6 +52,15 @@ function render({ model, el }) {
     e.preventDefault(); e.stopPropagation();
   }
 
+  // As much of a path as fits, cut between its parts: without an ending that most layers share, then without beginnings.
+  const pen = document.createElement('canvas').getContext('2d');
+  function short(path, w) {
+    pen.font = `10px ${getComputedStyle(ui.root).fontFamily}`;
+    const ps = path.split('.'), end = ps[ps.length - 1], ls = get('layers'), shared = ps.length > 1 && ls.length > 2 && ls.filter(l => l.path.endsWith('.' + end)).length > ls.length / 2;
+    const own = shared ? ps.slice(0, -1) : ps, ways = [path, ...own.map((_, i) => own.slice(i).join('.'))];
+    return ways.find(t => pen.measureText(t).width <= w - 2) || '';
+  }
+
   // Cells are `MIN` wide and share what is left of the rows by `n` or `macs`; the last row is not stretched.
   function layout(ls, width) {
     const by = get('size_by'), total = ls.reduce((s, l) => s + (l[by] || 0), 0);
@@ -79,7 +88,7 @@ function render({ model, el }) {
         const c = [at('w'), two && at('a')];
         const box = make('div', { class: 'qnb-layer', style: { width: `${w}px` },
           onpointermove: e => { ui.show(note(l), e.clientX, e.clientY); }, onpointerleave: () => ui.hide() },
-          make('div', { class: 'qnb-name', text: w > 44 ? '\u200e' + l.path : '', 'aria-hidden': 'true' }), ...c);
+          make('div', { class: 'qnb-name', text: short(l.path, w), 'aria-hidden': 'true' }), ...c);
         cells.set(l.path, { box, w: c[0], a: c[1], l });
         return box;
       }))));

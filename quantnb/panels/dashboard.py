@@ -77,7 +77,7 @@ class Dashboard(W.VBox):
         bar = lambda *ks: W.HBox([self.buttons[k] for k in ks], layout=W.Layout(flex_flow='row wrap', align_items='center'))
         self.top = [self.line, W.HBox([bar('pause','resume','stop','report'), self.note], layout=W.Layout(flex_flow='row wrap', align_items='center'))]
         self.under = W.VBox([self.point, bar('export','yml')], layout=W.Layout(display='none')); self.under.add_class('qnb-dash-under')
-        super().__init__(self.top); self.add_class('qnb-dash'); self.update()
+        super().__init__(self.top, layout=W.Layout(grid_gap='8px')); self.add_class('qnb-dash'); self.update()
         if every: threading.Thread(target=_poll, args=(weakref.ref(self), every), daemon=True).start()
     def __repr__(self): return f'Dashboard({self.dir.task_id}: {self.state}, {len(self.history)} episodes)'
 
@@ -120,7 +120,7 @@ def _open(self:Dashboard, head):
     self.plot = FrontPlot(self.history, x='compress_ratio', near=True); self.reward = FrontPlot(source=self.plot, x='episode', y='reward')
     self.bits,self.table = BitMap(self.plot),EpisodeTable(self.plot)
     for p in (self.plot, self.reward): p.layout = W.Layout(flex='1 1 390px', min_width='0')
-    self.plot.observe(lambda _: self._select(), 'selected')
+    self.plot.observe(lambda _: self._other(), 'selected')
     self.children = [*self.top, W.HBox([self.plot, self.reward], layout=W.Layout(flex_flow='row wrap', grid_gap='16px')), self.under, self.bits, self.table]
 
 # %% ../../nbs/panels/05_dashboard.ipynb #c015
@@ -137,12 +137,12 @@ def state(self:Dashboard)->str:
     if not self.running: return h.stop_reason or ('failed' if self.error else 'broken off' if self.head else 'not started')
     if self.dir.asked=='stop': return 'stopping'
     if h.stop_reason or n and len(h)>=n: return 'finishing'
-    if self.dir.asked=='pause': return 'paused'
+    if self.dir.asked=='pause': return 'paused' if self.dir.paused else 'pausing'
     return 'running' if self.head else 'preparing'
 
 # %% ../../nbs/panels/05_dashboard.ipynb #c016
 ENDS = dict(max_episode='all episodes done', target_met='targets met', space_exhausted='all strategies tried', interrupted='stopped')
-SIGNS = dict(running='▶', preparing='…', paused='❚❚', stopping='…', finishing='…', failed='✕')
+SIGNS = dict(running='▶', preparing='…', pausing='…', paused='❚❚', stopping='…', finishing='…', failed='✕')
 SIGNS.update({'broken off':'✕', 'interrupted':'■', 'not started':'○'})
 
 def _span(seconds): return f'{seconds:.0f} s' if seconds<90 else f'{seconds/60:.0f} min' if seconds<5400 else f'{seconds/3600:.1f} h'
@@ -152,7 +152,7 @@ def summary(self:Dashboard)->list: # Texts
     "State, episodes, time left, images, failures, best."
     h,n,s = self.history,(self.head or {}).get('max_episode'),self.state; last = [r.seconds for r in h[-10:] if r.status!='cached'] or [r.seconds for r in h[-10:]]
     res = [ENDS.get(s, s), f'{len(h)} of {n} episodes' if n else 'reads the network, calibrates, measures the float network' if s=='preparing' else '']
-    if s in ('running','paused') and last: res.append(f'{sum(last)/len(last):.2g} s an episode, {_span(sum(last)/len(last)*(n-len(h)))} left')
+    if s in ('running','pausing','paused') and last: res.append(f'{sum(last)/len(last):.2g} s an episode, {_span(sum(last)/len(last)*(n-len(h)))} left')
     if len(h): res.append(f'{sum(r.forward_samples for r in h):,} images')
     if bad := sum(r.status=='failed' for r in h): res.append(f'{bad} failed')
     if b := h.best(): res.append(f"best: accuracy {b.metrics['accuracy']:.4g}, {b.metrics['compress_ratio']:.4g} % removed"+('' if b.feasible else ' (misses a target)'))
@@ -162,7 +162,9 @@ def summary(self:Dashboard)->list: # Texts
 _STYLE = '''<style>.qnb-dash {color:var(--jp-ui-font-color1, var(--vscode-foreground, inherit))} .qnb-dash-line,.qnb-dash-note,.qnb-dash-point {color:inherit} .qnb-dash .widget-html-content {color:inherit; line-height:1.5; font-variant-numeric:tabular-nums; white-space:normal; overflow-wrap:anywhere}
 .qnb-dash progress {width:100%; height:8px; accent-color:#25838e} .qnb-dash .qnb-dash-facts {display:flex; flex-wrap:wrap; gap:2px 18px} .qnb-dash-facts b::before {content:attr(data-sign) ' '} .qnb-dash .widget-button:focus-visible {outline:2px solid #b5470a; outline-offset:1px}
 .qnb-dash-point table {border-collapse:collapse; margin:2px 0} .qnb-dash-point th,.qnb-dash-point td {padding:1px 14px 1px 0; text-align:right; color:inherit; background:none; border:0} .qnb-dash-point th:first-child,.qnb-dash-point td:first-child {text-align:left} .qnb-dash-point thead th {border-bottom:1px solid #8888}
-.qnb-dash-under {border:1px solid #8886; border-radius:6px; padding:6px 10px; margin:8px 0} .qnb-dash-say {margin:2px 0; padding:2px 8px; border-left:3px solid #8888} .qnb-dash-say.qnb-err {border-color:#d1242f} .qnb-dash-flex {display:flex; flex-wrap:wrap; gap:4px 40px} .qnb-dash .qnb-chosen .qnb-pairs > :not(b) {display:none}</style>'''
+.qnb-dash-under {border:1px solid #8886; border-radius:6px; padding:6px 10px; margin:8px 0} .qnb-dash-say {margin:2px 0; padding:2px 8px; border-left:3px solid #8888} .qnb-dash-say.qnb-err {border-color:#d1242f} .qnb-dash-flex {display:flex; flex-wrap:wrap; gap:4px 40px} .qnb-dash .qnb-chosen:has(.qnb-pairs) {display:none}
+.qnb-dash-strips {display:grid; grid-template-columns:max-content minmax(0, 1fr); gap:3px 10px; margin:6px 0; align-items:start} .qnb-dash-strip {display:flex; flex-wrap:wrap; gap:3px 1px} .qnb-dash-strip i {font:600 11px/18px inherit; font-style:normal; min-width:20px; height:18px; line-height:18px; text-align:center; border-radius:3px; box-shadow:inset 0 0 0 1px #8885}
+.qnb-dash-strip i.d {outline:2px solid #d9730d; outline-offset:0; z-index:1} .qnb-dash-strip.many i {min-width:8px; width:8px; height:14px; font-size:0; border-radius:0}</style>'''
 
 @patch
 def _tell(self:Dashboard, new=False):
@@ -174,7 +176,7 @@ def _tell(self:Dashboard, new=False):
     if self.process is not None and self.process.poll() not in (None, 0, 3, 130) and not self.error: self.error = self._words()
     note = ''.join(f'<div class="qnb-dash-say{c}">{html.escape(o)}</div>' for o,c in ((self.error,' qnb-err'), (self.busy or self.said,'')) if o)
     if self.note.value!=note: self.note.value = note
-    live = s in ('running','preparing','paused'); can = dict(pause=s=='running', resume=s=='paused' or not self.running and self.can_resume, stop=live, report=len(self.history)>0 and not self.busy,
+    live = s in ('running','preparing','pausing','paused'); can = dict(pause=s=='running', resume=s in ('pausing','paused') or not self.running and self.can_resume, stop=live, report=len(self.history)>0 and not self.busy,
         export=self.plot is not None and self.plot.selected>=0 and not self.busy, yml=self.plot is not None and self.plot.selected>=0)
     for k,v in can.items(): self.buttons[k].disabled = not v
     if new: self._select()
@@ -192,7 +194,13 @@ def yml(self:Dashboard)->Path: # None for a task that was made in Python
     return f
 
 # %% ../../nbs/panels/05_dashboard.ipynb #c019
-def _num(v): return '–' if not isinstance(v, (int,float)) else f'{v:,.4g}' if abs(v)<1e5 else f'{v:,.0f}'
+def _num(v, sign=''): return '–' if not isinstance(v, (int,float)) else (f'{v:{sign},.4g}' if abs(v)<1e5 else f'{v:{sign},.0f}').replace('-', '−')
+
+def _strip(strategy, other):
+    "The widths as coloured cells; those that are not as in the other strategy have a frame."
+    ink = lambda c: '#111' if sum(k*(int(c[i:i+2], 16)/255)**2.2 for k,i in ((.2126,1),(.7152,3),(.0722,5)))>.18 else '#fff'
+    cell = lambda p,b,c: f'<i class="{"d" if other.get(p)!=b else ""}" title="{html.escape(p)}: {b}" style="background:{c};color:{ink(c)}">{b.w}</i>'
+    return f'<div class="qnb-dash-strip{" many" if len(strategy)>48 else ""}" role="img" aria-label="{html.escape(", ".join(f"{p} {b}" for p,b in strategy.items()))}">'+''.join(cell(p, b, WIDTH_COLORS.get(b.w, WIDTH_COLORS[32])) for p,b in strategy.items())+'</div>'
 
 def compare(
     history:History,
@@ -206,6 +214,11 @@ def compare(
 
 # %% ../../nbs/panels/05_dashboard.ipynb #c020
 @patch
+def _other(self:Dashboard):
+    "Another point: what was said of the last one goes."
+    self.said = ''; self._select(); self._tell()
+
+@patch
 def _select(self:Dashboard):
     "Show the selected episode."
     with self.guard:
@@ -214,10 +227,11 @@ def _select(self:Dashboard):
         if r is not None:
             rows,diff = compare(self.history, r); b = self.history.best()
             head = f'<b>episode {r.episode}</b>'+(f' failed: {e(r.reason)}' if r.status=='failed' else ' misses '+', '.join(f'{k} by {100*v:.2g} %' for k,v in r.missed.items()) if r.missed else ' meets all targets')
-            table = '<table><thead><tr><th></th><th>float</th><th>best</th><th>this</th><th>this − float</th></tr></thead>'+''.join(f'<tr><td>{e(LABELS.get(k,k))}</td>'+''.join(f'<td>{_num(v)}</td>' for v in vs[:3])+f'<td>{"" if vs[3] is None else f"{vs[3]:+,.4g}"}</td></tr>' for k,*vs in rows)+'</table>'
+            table = '<table><thead><tr><th></th><th>float</th><th>best</th><th>this</th><th>this − float</th></tr></thead>'+''.join(f'<tr><td>{e(LABELS.get(k,k))}</td>'+''.join(f'<td>{_num(v)}</td>' for v in vs[:3])+f'<td>{"" if vs[3] is None else _num(vs[3], "+")}</td></tr>' for k,*vs in rows)+'</table>'
             more = f' and {len(diff)-12} more' if len(diff)>12 else ''
             why = f'<div>{"This is the best by reward." if r.episode==b.episode else f"The strategy of the best (episode {b.episode})." if not diff else f"Other than the best (episode {b.episode}) in {len(diff)} of {len(r.strategy)} layers:"}'+''.join(f'<br>{e(p)}: {y} instead of {x}' for p,x,y in diff[:12])+f'{more}</div>'
-            self.point.value = f'{head}<div class="qnb-dash-flex">{table}{why}</div>'
+            strips = f'<div class="qnb-dash-strips"><span>this</span>{_strip(r.strategy, b.strategy)}<span>best</span>{_strip(b.strategy, r.strategy)}</div>'
+            self.point.value = f'{head}{strips}<div class="qnb-dash-flex">{table}{why}</div>'
         for k in ('export','yml'): self.buttons[k].disabled = r is None or bool(self.busy and k=='export')
 
 # %% ../../nbs/panels/05_dashboard.ipynb #c022

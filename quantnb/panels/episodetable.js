@@ -30,7 +30,9 @@ async function render({ model, el }) {
 
   function draw() {
     rows = all();
-    const used = src.get('metrics').filter(m => rows.some(r => Number.isFinite(r[m]))), firsts = ['reward', 'accuracy', 'compress_ratio', 'latency', 'size_kb', 'divergence'];
+    const firsts = ['reward', 'accuracy', 'compress_ratio', 'latency', 'size_kb', 'divergence'];
+    const varies = m => rows.length < 3 || rows.some(r => Number.isFinite(r[m]) && r[m] !== rows[0][m]); // what no strategy changes is no column
+    const used = src.get('metrics').filter(m => rows.some(r => Number.isFinite(r[m])) && (firsts.includes(m) || varies(m)));
     cols = ['episode', ...firsts.filter(m => used.includes(m)), 'status', ...used.filter(m => !firsts.includes(m))];
     const by = get('sort'), down = get('descending'), now = JSON.stringify([cols, by, down, cols.map(label)]);
     if (now !== shape) {

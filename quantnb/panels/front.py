@@ -26,12 +26,13 @@ def row_type(
 # %% ../../nbs/panels/01_front.ipynb #c008
 LABELS = dict(episode='episode', images='images evaluated', accuracy='accuracy', compress_ratio='size removed (%)', latency='latency (ms)', latency_p90='latency, 90th percentile (ms)',
     size_kb='size (KB)', flops='flops (G)', bops='BOPs (G)', macs='MACs (G)', params='parameters (K)', divergence='divergence (KL)', reward='reward')
+_beside = dict(to_json=lambda v,w: widget_serialization['to_json'](v, w) or '', from_json=lambda v,w: widget_serialization['from_json'](v or None, w)) # nothing is '', not null, which in a saved notebook would pass for a cell without source
 
 # %% ../../nbs/panels/01_front.ipynb #c009
 class FrontPlot(QuantWidget):
     "Episodes as points in two metrics."
     _esm,_css = widget_files('front', 'episodes')
-    source = T.Instance(Widget, allow_none=True, help='another `FrontPlot` whose episodes are shown; None: its own').tag(sync=True, **widget_serialization)
+    source = T.Instance(Widget, allow_none=True, help='another `FrontPlot` whose episodes are shown; None: its own').tag(sync=True, **_beside)
     metrics = T.List(T.Unicode(), help='names of the metrics that can be an axis, `episode` besides').tag(sync=True)
     x = T.Unicode('compress_ratio', help='metric across').tag(sync=True)
     y = T.Unicode('accuracy', help='metric up').tag(sync=True)

@@ -21,12 +21,13 @@ from .stages import *
 
 # %% ../../nbs/panels/04_panel.ipynb #c005
 def number(v)->str:
-    "Four digits; a dash for nothing."
+    "Four digits, thousands apart; a dash for nothing."
     if v is None or isinstance(v, float) and not math.isfinite(v): return '–'
     if isinstance(v, bool): return 'yes' if v else 'no'
     if isinstance(v, str): return html.escape(v)
-    if isinstance(v, (int,np.integer)): return f'{v:,}'
-    return f'{v:,.0f}' if abs(v)>=1e4 else f'{v:.4g}' if abs(v)>=1e-3 or v==0 else f'{v:.2e}'
+    if v and abs(v)<1e-3: m,e = f'{v:.2e}'.split('e'); s = m+'·10⁻'+''.join('⁰¹²³⁴⁵⁶⁷⁸⁹'[int(c)] for c in str(-int(e)))
+    else: s = f'{v:,}' if isinstance(v, (int,np.integer)) else f'{v:,.0f}' if abs(v)>=1e3 else f'{v:.4g}'
+    return s.replace('-', '−')
 
 def table_html(
     rows, # Dicts
@@ -81,7 +82,7 @@ def rows_svg(
     vs = [v for r in rows for v in (r['value'], *(r.get('box') or ()), *(r.get('whisker') or ()), *r.get('dots', ()))]+[v for v,_ in lines]
     lo,hi = min(vs),max(vs); pad = .06*(hi-lo) or max(abs(hi)*.01, 1e-3); lo,hi = lo-pad,hi+pad
     x = lambda v: 96+430*(v-lo)/(hi-lo); h = 46*len(rows); out = []
-    for t in axis(lo, hi): out.append(f'<path d="M{x(t):.1f} 14V{h+18}" stroke="currentColor" opacity=".13"/><text class="soft" x="{x(t):.1f}" y="{h+34}" text-anchor="middle">{t:g}</text>')
+    for t in axis(lo, hi): out.append(f'<path d="M{x(t):.1f} 14V{h+18}" stroke="currentColor" opacity=".13"/><text class="soft" x="{x(t):.1f}" y="{h+34}" text-anchor="middle">{f"{t:g}".replace("-", "−")}</text>')
     for v,name in lines: out.append(f'<path d="M{x(v):.1f} 12V{h+18}" stroke="#d9730d" stroke-width="1.6" stroke-dasharray="5 3"/><text class="soft" x="{x(v):.1f}" y="9" text-anchor="middle">{html.escape(name)}</text>')
     for k,r in enumerate(rows):
         y,c = 37+46*k,r.get('color', 'var(--accent)')
@@ -117,7 +118,7 @@ def _propose(p, r):
     def show(_=None):
         s.edit(strip.value); q = s.quick(); t = c.targets.compress_ratio
         pred = f"predicted divergence {number(q['predicted'])}" if q['predicted'] is not None else 'its divergence is predicted after stage 5'
-        strip.caption = f"{q['size_kb']:,.1f} KB, {q['compress_ratio']:.2f} % removed"+(f" ({'less than the ' if q['missed'] else 'at least the '}{t:g} asked)" if t is not None else '')+f" · {number(q['flops'])} Gflop · {pred}"
+        strip.caption = f"{q['size_kb']:,.1f} KB with scales, {q['compress_ratio']:.2f} % removed"+(f" ({'less than the ' if q['missed'] else 'at least the '}{t:g} asked)" if t is not None else '')+f" · {number(1e3*q['flops'])} Mflop · {pred}"
         facts.value = _proposal_html(s); back.disabled = not s.by_hand
     strip.observe(show, 'strategy'); back.on_click(lambda _: strip.set_trait('strategy', s.proposal.strategy.to_json())); show()
     return [strip, back, facts]
@@ -125,8 +126,9 @@ def _propose(p, r):
 def _proposal_html(s):
     ps = list(s.strategy); wide = max(s.task.config.w_bits); a = max(s.task.config.a_bits or [wide]); n = s.noise()
     rows = [dict(name=k, **s.quick(o)) for k,o in {'as shown':s.strategy, 'as proposed':s.proposal.strategy, f'uniform W{wide}A{a}':Strategy.uniform(ps, wide, a), 'float':Strategy()}.items()]
+    for r in rows: r.update(flops=1e3*r['flops'], bops=1e3*r['bops'])
     e = s.proposal.extra.get('source', '')
-    return tiles_html([(s.n, 'episode'), (s.proposal.phase, 'phase'), (html.escape('by hand' if s.by_hand else e), 'where it comes from'), (number(n) if n is not None else '–', "agent's noise")])+'<br>'+table_html(rows, dict(name='strategy', size_kb='size (KB)', compress_ratio='removed (%)', flops='Gflop', bops='Gbop', predicted='predicted divergence'))
+    return tiles_html([(s.n, 'episode'), (s.proposal.phase, 'phase'), (html.escape('by hand' if s.by_hand else e), 'where it comes from'), (number(n) if n is not None else '–', "agent's noise")])+'<br>'+table_html(rows, dict(name='strategy', size_kb='size (KB)', compress_ratio='removed (%)', flops='Mflop', bops='Mbop', predicted='predicted divergence'))
 
 # %% ../../nbs/panels/04_panel.ipynb #c013
 @view('quantize')
@@ -146,7 +148,7 @@ def _calibrate(p, rows):
     h = Histogram.of(s.search.engine.quantizer, bad[0]['path'], bad[0]['w'], widths=sorted({*s.task.config.w_bits, *(s.task.config.a_bits or []), 32})); p.histogram = h
     h.observe(lambda _: h.set_trait('bits', bits[h.path]['w' if h.which=='weight' else 'a']), ['path','which'])
     cols = dict(path='layer', bits='bits', weight='SQNR weight (dB)', activation='SQNR activation (dB)', rise='divergence added' if s.search.sensitivity else 'weight error')
-    return [page(f'<p>Which layer hurts: <b>{html.escape(bad[0]["path"])}</b> most; {what}</p>', bars), h, page(table_html(bad, cols))]
+    return [page(f'<p>Which layer hurts: <b>{html.escape(bad[0]["path"])}</b> most. A bar is {what}.</p>', bars), h, page(table_html(bad, cols))]
 
 # %% ../../nbs/panels/04_panel.ipynb #c014
 @view('evaluate')
@@ -157,7 +159,7 @@ def _evaluate(p, r):
     d = m['accuracy']-f['accuracy']
     if 'difference' in i:
         lo,hi = i['difference']
-        parts += [rows_svg([dict(name='difference', value=d, whisker=(lo,hi), text=f'{d:+.3g}')], f'quantized minus float on the same {r["n"]:,} samples, {r["differ"]:,} answered differently (95 %, paired)', [(0, 'no difference')], 'difference of the accuracies')]
+        parts += [rows_svg([dict(name='difference', value=d, whisker=(lo,hi), text=f'{d:+.3g}'.replace('-', '−'))], f'quantized minus float on the same {r["n"]:,} samples, {r["differ"]:,} answered differently (95 %, paired)', [(0, 'no difference')], 'difference of the accuracies')]
     elif not i: parts.append('<p>No interval: the metric is not a share of right answers.</p>')
     names = sorted((k for k in m if isinstance(m[k], (int,float))), key=lambda k: k not in ('accuracy','divergence'))
     t = [dict(metric=LABELS.get(k, k), float=f.get(k), quantized=m[k], change=m[k]-f[k] if f.get(k) is not None else None) for k in names]
@@ -216,7 +218,7 @@ class StagePanel(W.VBox):
         self.name,self.job,self._drawn,self._lock = 'graph',None,{},threading.RLock()
         self._wrong,self._over,self._busy,self.strip = None,False,False,None # what was wrong with a knob; the job is over; a knob is being put back
         self.rail = {k:_button(f'{i} {s.title}', 'qp-go-'+k, lambda k=k: self.go(k), s.about) for i,(k,s) in enumerate(STAGES.items(), 1)}
-        self.head,self.status,self.error,self.old,self.lines = (W.HTML() for _ in range(5)); self.bar = W.FloatProgress(max=1.); self.bar.add_class('qp-bar')
+        self.head,self.status,self.error,self.old,self.lines,self.none = (W.HTML() for _ in range(6)); self.bar = W.FloatProgress(max=1.); self.bar.add_class('qp-bar')
         self.run_button = _button('Run', 'qp-main', lambda: self.begin('run'), 'run this stage'); self.to_button = _button('Run to here', 'qp-to', lambda: self.begin('run_to'), 'run what is missing or out of date, up to this stage')
         self.next_button = _button('Next', 'qp-next', self.next); self.stop_button = _button('Stop', 'qp-stop', self.stop, 'stop what is running')
         self.reset_button = _button('Reset', 'qp-reset', self.reset, 'forget all results'); self.code = W.ToggleButton(description='Show the code', tooltip='lines that do the same in a cell'); self.code.add_class('qp-show'); self.code.observe(lambda _: self.refresh(), 'value')
@@ -289,7 +291,8 @@ def draw(self:StagePanel):
     "The result of the chosen stage, drawn once."
     s,k = self.stages,self.name; r = s.results.get(k)
     if k in s.results and self._drawn.get(k, (None,))[0] is not r: self._drawn[k] = r,VIEWS[k](self, r)
-    new = tuple(self._drawn[k][1]) if k in s.results else ()
+    if k in s.results: new = tuple(self._drawn[k][1])
+    else: first = [STAGES[o].title for o in s.way(k)[:-1]]; self.none.value = f'<div class="qp-none">Nothing to show yet. {"<b>Run to here</b> runs "+html.escape(", ".join(first))+" first, then this." if first else "<b>Run</b> runs this stage."}</div>'; new = (self.none,)
     if self.result.children!=new: self.result.children = new
     stale = k in s.results and s.state[k] in (STALE,FAILED)
     self.old.value = '<div class="qp-old">Out of date: this is the result before the last changes.</div>' if stale else ''
@@ -322,7 +325,7 @@ def tick(self:StagePanel):
     (self.bar.remove_class if name else self.bar.add_class)('qp-off')
     if name:
         secs = time.time()-(s.since or time.time()); self.bar.value = share or 0.
-        say = f"{STAGES[name].title}: {s.doing} · {secs:.0f} s"+(f' · about {max(1, math.ceil(left))} s left' if left is not None else '')+(' · stopping' if self.job and self.job.asked else '')
+        say = f"{STAGES[name].title}: {s.doing}"+(f' (step {s.at[0]} of {s.at[1]})' if s.at else '')+f' · {secs:.0f} s'+(f' · about {max(1, math.ceil(left))} s left' if left is not None else '')+(' · stopping' if self.job and self.job.asked else '')
     else:
         e = s.errors.get(self.name); t = s.seconds.get(self.name)
         say = 'stopped' if e and e[0]=='stopped' else (f'took {t:.1f} s' if t>=1 else f'took {1e3*t:.0f} ms') if t is not None and s.state[self.name]==DONE else ''

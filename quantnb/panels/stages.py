@@ -83,7 +83,7 @@ class Stages:
         task_id:str=None, # Folder's name; date and time if None
     ):
         ms.ops.add(ms.Tensor(1.), ms.Tensor(1.)) # MindSpore wants to be used first in the main thread
-        self.task,self.first,self.task_id,self.times = task,task,task_id,0
+        self.task,self.first,self.task_id,self.times,self.took = task,task,task_id,0,{}
         self.own,self.watchers = dict(also='none'),[]
         self.reset()
     def reset(self):
@@ -91,13 +91,17 @@ class Stages:
         if self.times: self.search.dir.close()
         self.search = SearchPipeStep(self.task, self.task_id and self.task_id+(f'-{self.times}' if self.times else ''), progress=False); self.times += 1
         self.state,self.results,self.errors,self.seconds = defaultdict(lambda: TODO),{},{},{}
-        self.opened = self.agent = self.proposal = self.strategy = None; self.doing,self.since,self.expect,self.n = '',None,None,0
+        self.opened = self.agent = self.proposal = self.strategy = None; self.doing,self.at,self.since,self.expect,self.n = '',None,None,None,0
         self.search.history = History(objectives=self.task.config.objectives, targets=self.task.config.targets)
         self.search.float = {}; self.by_hand = False
         self.tell()
     def tell(self):
         for f in self.watchers: f()
-    def say(self, text): self.doing = text; self.tell()
+    def say(self,
+        text, # What is being done
+        step=0, # Its number
+        of=0, # How many there are
+    ): self.doing,self.at = text,(step,of) if of else None; self.tell()
     def __repr__(self): return '\n'.join(f'{i} {s.title:12}{self.state[k]}' for i,(k,s) in enumerate(STAGES.items(), 1))
 
 # %% ../../nbs/panels/03a_stages.ipynb #c011
@@ -159,11 +163,11 @@ def run(self:Stages, name:str)->bool: # Whether it went well
     s = STAGES[name]
     if not self.ready(name): raise InputError(f'stage {s.title} needs {" and ".join(STAGES[k].title for k in s.needs)} first', 'Run to here does them')
     old,t = self.state[name],time.time(); self.errors.pop(name, None); self.state[name] = RUNNING; self.since = t; self.say(s.about)
-    try: self.results[name] = s.run(self); self.state[name] = DONE; self.seconds[name] = time.time()-t
+    try: self.results[name] = s.run(self); self.state[name] = DONE; self.seconds[name] = self.took[name] = time.time()-t
     except Stopped: self.state[name] = STALE if name in self.results else TODO; self.errors[name] = ('stopped', ''); return False
     except BaseException as e: self.state[name] = FAILED; self.errors[name] = explain(e); return False
     finally:
-        self.since,self.doing = None,''
+        self.since,self.at,self.doing = None,None,''
         if self.state[name]==DONE: self.outdate(self.after(name))
         else: self.tell()
     return True
@@ -207,7 +211,7 @@ def open(self:Stages):
     "Graph, calibrated engine and file writer, unless they are there already."
     c = self.task.config; k = _key(c)
     if self.opened==k: return check_reachable(c, self.search.graph, self.search.cost)
-    self.say('calibrating, and comparing the engines on the float network')
+    self.say('calibrating, and comparing the engines on the float network', 1, 3)
     self.opened = None; self.search.open_network(); self.search.float,self.search.sensitivity,self.search.latency_model = {},None,None; self.opened = k
     self.samples = self.search.engine.samples if self.search.engine.start else 0 # of one evaluation
 
@@ -216,7 +220,7 @@ def make_agent(self:Stages):
     "The agent, unless it is there already."
     k = _agent_key(self.task.config)
     if self.agent==k: return
-    self.say('measuring what every layer costs at every width')
+    self.say('measuring what every layer costs at every width', 2, 3)
     self.agent = None; self.search.make_agent(); self.agent = k
 
 def _width(a, w): return w if a is None else a
@@ -230,7 +234,7 @@ search.float = {}; search.history = History(objectives=task.config.objectives, t
 search.make_agent() # measures sensitivities
 proposal = search.agent.propose(search.history)'''+(f'\nstrategy = Strategy.from_json({s.strategy.to_json()}) # by hand' if s.by_hand else '\nstrategy = proposal.strategy')+'\nfrom quantnb.panels.bitstrip import BitStrip\nBitStrip.of(search.graph, strategy, task.config.w_bits, task.config.a_bits)')
 def _propose(s):
-    s.open(); s.make_agent(); s.say('proposing')
+    s.open(); s.make_agent(); s.say('proposing', 3, 3)
     s.proposal = s.search.agent.propose(s.search.history); s.strategy,s.by_hand = s.proposal.strategy,False
     return s.proposal
 
@@ -273,7 +277,7 @@ def noise(self:Stages)->float: # Of the next proposal; None for an agent without
     code=lambda s: "from quantnb.panels.histogram import *\nnet = search.engine.net(strategy)\nrows = [dict(layer=p, bits=str(b), sqnr=weight_histogram(search.engine.quantizer, p, b.w)['sqnr']) for p,b in strategy.items()]\nTable(rows)")
 def _quantize(s):
     s.open(); q,c = s.search.engine.quantizer,s.search.cost; s.search.engine.net(s.strategy)
-    f = lambda l,b: dict(path=l.path, kind=l.kind, bits=str(b), w=b.w, a=b.a, weights=l.n, float_kb=c.layer_size(l.path, Bits())/1e3, kb=c.layer_size(l.path, b)/1e3, sqnr=weight_histogram(q, l.path, b.w)['sqnr'])
+    f = lambda l,b: dict(path=l.path, kind=l.kind, bits=str(b), w=b.w, a=b.a, weights=l.n, float_kb=c.layer_size(l.path, Bits())/1e3, kb=c.layer_size(l.path, b)/1e3, sqnr=weight_histogram(q, l.path, b.w)['sqnr'] if l.path in q.layers else None)
     return [f(l, s.strategy.get(l.path, Bits())) for l in s.search.cost.layers]
 
 # %% ../../nbs/panels/03a_stages.ipynb #c032
@@ -284,7 +288,7 @@ rows = [dict(layer=p, bits=str(b), weight=weight_histogram(q, p, b.w)['sqnr'], a
 display(Table(rows)); Histogram.of(q, bits=next(iter(strategy.values())).w)''')
 def _calibrate(s):
     s.open(); q = s.search.engine.quantizer
-    if s.search.sensitivity is None: s.say('measuring what every layer costs at every width'); s.search.sensitivity = s.search.measure_sensitivity()
+    if s.search.sensitivity is None: s.say('measuring what every layer costs at every width', 2, 2); s.search.sensitivity = s.search.measure_sensitivity()
     base = max(0., s.search.sensitivity[0]['base']) if s.search.sensitivity else 0.
     one = lambda p,b: dict(path=p, bits=str(b), w=b.w, a=b.a, weight=weight_histogram(q, p, b.w)['sqnr'], activation=(act_histogram(q, p, b.a) or {}).get('sqnr'),
         rise=predicted(s.search.sensitivity, Strategy({p:b}))-base if s.search.sensitivity else s.search.losses.get((p,b.w), 0.))
@@ -391,22 +395,22 @@ def folder(self:Stages)->Path:
 
 @stage('deploy', 'Deploy', 'Write the files, run your function on them, and measure them beside float.', ['calibrate'],
     knobs=[Knob('repeat_times', 'timed runs', kind='count'), Knob('low_bits', 'weights below 8 bits', ('int8','int4'), 'choice', 'how the ONNX file stores them')],
-    code=lambda s: f'''from pathlib import Path
-folder = Path({s.task.config.base_path!r})/'by_hand'
+    code=lambda s: '''from pathlib import Path
+folder = Path(task.config.base_path)/'by_hand'
 files = search.exporter.write(strategy, folder)
 score = search.exporter.score(strategy, folder=folder)['accuracy']
 share = integer_macs((folder/'model.onnx').read_bytes(), search.exporter.float)['share']
 times = measure(task, search.exporter, dict(model=strategy))
 Table([dict(file=k, bytes=f.bytes) for k,f in files.items()])''')
 def _deploy(s):
-    s.open(); p = s.search; e = p.exporter; d = s.folder(); s.say('writing files')
+    s.open(); p = s.search; e = p.exporter; d = s.folder(); s.say('writing files', 1, 4)
     files = {k:dict(path=str(a.path), bytes=a.bytes, sha256=a.sha256) for k,a in e.write(s.strategy, d).items()}
     res = dict(files=files, folder=str(d), why=e.why, float_bytes=dict(mindir=len(p.graph.blob)), times={}, share=None, accuracy=None, parity={})
     if e.builder:
         res['float_bytes']['onnx'] = len(e.onnx()); m = (d/'model.onnx').read_bytes(); res['share'] = integer_macs(m, e.float)['share']
-        s.say('running your function on the file'); res['accuracy'] = e.score(s.strategy, folder=d)['accuracy']
-        s.say('comparing the file with the simulation'); res['parity'] = p.best_parity(s.strategy)
-        s.say('measuring latency')
+        s.say('running your function on the file', 2, 4); res['accuracy'] = e.score(s.strategy, folder=d)['accuracy']
+        s.say('comparing the file with the simulation', 3, 4); res['parity'] = p.best_parity(s.strategy)
+        s.say('measuring latency', 4, 4)
         try: res['times'] = measure(s.task, e, dict(model=s.strategy))
         except InputError as x: res['why'] = x.what # a device that is not there
     return res
@@ -482,15 +486,15 @@ def meters(self:Stages):
     return [o.meter for o in (e, getattr(e, 'sim', None)) if o is not None]
 @patch
 def progress(self:Stages)->tuple: # Share that is done and seconds left; None where nothing is known
-    "Of the stage that runs: by the samples of an evaluation, else by how long it took the last time."
+    "Of the stage that runs: by the samples of an evaluation, else by how long it took the last time, else by its steps."
     name = next((k for k,v in list(self.state.items()) if v==RUNNING), None); t0 = self.since
     if not name or not t0: return None,None
     secs = time.time()-t0
     if name=='evaluate' and self.expect:
         share = min(1., (self.search.engine.samples-self.expect[0])/max(1, self.expect[1]))
         return share,secs*(1-share)/share if share>.02 else None
-    last = self.seconds.get(name)
-    return (min(.98, secs/last),max(0., last-secs)) if last else (None,None)
+    last = self.took.get(name)
+    return (min(.98, secs/last),max(0., last-secs)) if last else ((self.at[0]-1)/self.at[1] if self.at else None,None)
 
 @patch
 def settle(self:Stages):
@@ -498,7 +502,7 @@ def settle(self:Stages):
     for m in self.meters(): m.pending = None
     for k,v in self.state.items():
         if v==RUNNING: self.state[k] = STALE if k in self.results else TODO; self.errors[k] = ('stopped','')
-    self.since,self.doing = None,''
+    self.since,self.at,self.doing = None,None,''
 @patch
 def start(self:Stages, f, then=None)->Job:
     "Run a method in a thread: `s.start(lambda: s.run_to('reward'))`."

@@ -109,10 +109,18 @@ def check(yml:Yml, set_:Sets=None):
     "Only validate the yml; tell everything that is wrong, with its line."
     c = _load(yml, set_)
     from quantnb.run.pipeline import check_names
-    check_names(c)
+    try: check_names(c)
+    except InputError:
+        if not c.registered.modules: raise
+        from quantnb.script import import_functions
+        import_functions(c); check_names(c) # a module of the user may register the name
     print(f'{yml}: good; {len(c.objectives)} objectives ({", ".join(c.objectives)}), widths {c.w_bits}, {c.policy.max_episode} episodes')
 
 # %% ../../nbs/run/04_cli.ipynb #c013
+def _span(s): return f'{s/60:.1f} min' if s>90 else f'{max(s, 1):.0f} s'
+
+
+# %% ../../nbs/run/04_cli.ipynb #c012a
 @app.command(short_help='What would be searched, and its cost.', epilog='Example: quantnb explain quant.yml --set "exclude=[head]"')
 def explain(yml:Yml, device:Device='auto', set_:Sets=None, measure:Annotated[bool, typer.Option(help='time one float evaluation to tell the cost')]=True):
     "Resolved yml, layers, reachable compression, size of the space, expected cost; runs nothing of the search."
@@ -134,7 +142,7 @@ def explain(yml:Yml, device:Device='auto', set_:Sets=None, measure:Annotated[boo
     if measure:
         secs = []
         for _ in range(2): t0 = time.time(); t.run('evaluate', t.net); secs.append(time.time()-t0)
-        print(f'one float evaluation {secs[-1]:.2f} s; {c.policy.max_episode} episodes about {1.3*secs[-1]*c.policy.max_episode/60:.1f} min on the simulation, about a fifth of that where the deployed graph serves (trainer.engine: auto)')
+        print(f'one float evaluation {secs[-1]:.2f} s; {c.policy.max_episode} episodes about {_span(1.3*secs[-1]*c.policy.max_episode)} on the simulation, about a fifth of that where the deployed graph serves (trainer.engine: auto)')
 
 # %% ../../nbs/run/04_cli.ipynb #c015
 @app.command(epilog='Example: quantnb progress tasks/quant_caption')

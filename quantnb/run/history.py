@@ -65,7 +65,7 @@ def open(self:TaskDir,
     try:
         for d in (self.output, self.best_dir, self.workers, self.logs, self.front_dir): d.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(self.root/'.lock'); self._lock.acquire(timeout=.3, poll_interval=.05) # whoever asks `running` holds it for a moment
-        self.ask('')
+        self.ask(''); (self.root/'paused').unlink(missing_ok=True)
     except Timeout: raise InputError(f'task {self.task_id!r} is being run by another process', 'wait for it, or choose another id') from None
     except OSError as e: raise InputError(f'the task folder {self.root} cannot be written: {e.strerror or e}', 'choose another general.task.local_base_path') from e
     return self
@@ -111,6 +111,11 @@ def asked(self:TaskDir)->str: # 'pause', 'stop' or ''
     "The word that was left."
     try: return (self.root/'control').read_text().strip()
     except OSError: return ''
+
+@patch(as_prop=True)
+def paused(self:TaskDir)->bool:
+    "Whether the search waits: it was asked to, and the episode that was under way is over."
+    return self.asked=='pause' and (self.root/'paused').exists()
 
 # %% ../../nbs/run/00_history.ipynb #c011
 @patch
@@ -170,6 +175,6 @@ def progress(
     "State of a running or finished task."
     t = TaskDir.at(root); head,h = t.read(); b = h.best()
     n,m = len(h),head.get('max_episode') or len(h); secs = sum(r.seconds for r in h)
-    return clean(dict(task_id=t.task_id, running=t.running, paused=t.running and t.asked=='pause', episodes=n, max_episode=m, seconds=secs, seconds_left=secs/n*(m-n) if n and not h.stop_reason else 0 if h.stop_reason else None,
+    return clean(dict(task_id=t.task_id, running=t.running, paused=t.running and t.paused, episodes=n, max_episode=m, seconds=secs, seconds_left=secs/n*(m-n) if n and not h.stop_reason else 0 if h.stop_reason else None,
         stop_reason=h.stop_reason or None, failed=sum(r.status=='failed' for r in h), forward_samples=sum(r.forward_samples for r in h), float=head['float'],
         best=b and dict(episode=b.episode, feasible=b.feasible, missed=b.missed, reward=b.reward, metrics=b.metrics)))

@@ -7,7 +7,7 @@ __all__ = ['log', 'CALLBACKS', 'register_callback', 'OptExportCallback', 'check_
            'check_reachable', 'pin_bits', 'divergence_loss', 'weight_loss', 'interruptible', 'heeding', 'tune']
 
 # %% ../../nbs/run/02_pipeline.ipynb #c003
-import contextlib, json, logging, math, signal, sys, threading, time, traceback
+import contextlib, gc, json, logging, math, signal, sys, threading, time, traceback
 import numpy as np
 import mindspore as ms
 from dataclasses import replace
@@ -36,6 +36,7 @@ from .trial import *
 
 # %% ../../nbs/run/02_pipeline.ipynb #c005
 log = logging.getLogger('quantnb')
+gc.freeze() # MindSpore collects garbage whenever it compiles, and what the imports made need not be looked at each time
 CALLBACKS = {}
 def register_callback(name):
     "Make a class with any of `before_search`, `after_trial`, `after_search` available in `trainer.callbacks`."
@@ -212,8 +213,15 @@ def measure_sensitivity(self:SearchPipeStep,
     if not hasattr(self.engine, 'deployed'): return []
     c = self.config; a = c.a_bits
     widths = [Bits(w, w if a is None else a[-1]) for w in c.w_bits]+[Bits(c.w_bits[-1], b) for b in (a or [])[:-1]]
+    if self.loops(len(widths)): log.info('no sensitivities: layers are called in a written-out loop, and nearly every suffix is the whole graph; the errors of the weights stand in'); return []
     t = sensitivities(self.engine.builder, widths, rows=rows)
     return [dict(path=p, w=b.w, a=b.a, divergence=d, base=t.base) for (p,b),d in t.table.items() if b in widths]
+
+@patch
+def loops(self:SearchPipeStep, widths:int)->bool:
+    "Whether measuring sensitivities would cost a large graph for each of many layers, since all of them are called again and again."
+    ls = self.graph.quantizable
+    return sum(l.calls for l in ls)>4*len(ls) and len(ls)*widths*len(self.engine.builder.ops)>50_000
 
 def divergence_loss(rows:list)->dict: # (layer path, width of the weights) to loss
     "Rise of the divergence, made monotone: a narrower weight is never taken for a better one."
@@ -237,6 +245,8 @@ def make_agent(self:SearchPipeStep):
     algorithm = 'random' if c.policy.agent=='random' else s.type
     self.sensitivity = self.measure_sensitivity()
     seeds = structured(self.codec, self.cost, fence, self.losses, t if fence else None, divergence_loss(self.sensitivity) or None)
+    low = self.codec.decode([0.]*len(self.codec)) # the budget spends what is left over, but this reward pays for every byte beyond it
+    if fence and s.reward_type=='compress_first' and low not in seeds and self.cost.ratio(low)>=t: seeds.insert(1, low)
     self.agent = get_algorithm(algorithm)(self.codec, self.features, self.cost, c.policy, wall=fence, seeds=seeds, seed=c.seed)
     self.make_reward()
 
@@ -362,8 +372,12 @@ def heeding(
 
 @patch
 def wait(self:SearchPipeStep):
-    "As long as the folder's `control` says pause."
-    while self.dir.asked=='pause' and not self.stop: time.sleep(.1)
+    "As long as the folder's `control` says pause; a file `paused` tells who asked for it that nothing is under way any more."
+    if self.dir.asked!='pause': return
+    sign = self.dir.root/'paused'; sign.touch()
+    try:
+        while self.dir.asked=='pause' and not self.stop: time.sleep(.1)
+    finally: sign.unlink(missing_ok=True)
 
 # %% ../../nbs/run/02_pipeline.ipynb #c021
 @patch
@@ -436,8 +450,9 @@ def write_best(self:SearchPipeStep, b:Record, final:dict=None):
     files = self.exporter.write(b.strategy, self.dir.best_dir); info = {}
     for f,a in files.items(): info[f] = dict(path=f'best/{Path(a.path).name}', bytes=a.bytes, sha256=a.sha256)
     if 'onnx' in files:
+        k = integer_macs(Path(files['onnx'].path).read_bytes(), self.exporter.float)
         info['onnx'].update(accuracy=self.file_metrics(b.strategy, folder=self.dir.best_dir).get('accuracy'), parity=self.best_parity(b.strategy), latency=b.metrics.get('latency'),
-            integer_macs=integer_macs(Path(files['onnx'].path).read_bytes(), self.exporter.float)['share'])
+            integer_macs=k['share'], float_layers=k['float_layers'])
     h = self.history; missed = (final or {}).get('missed', b.missed)
     d = dict(task_id=self.dir.task_id, episode=b.episode, feasible=not missed, missed=missed, stop_reason=h.stop_reason or 'running', reward=b.reward, strategy=b.strategy.to_json(),
         metrics=b.metrics, float=self.float, targets=self.config.targets.to_json(), files=info, episodes=len(h), forward_samples=sum(r.forward_samples for r in h), seconds=sum(r.seconds for r in h))

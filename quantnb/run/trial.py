@@ -130,13 +130,14 @@ class Exporter:
 @patch
 def write(self:Exporter,
     strategy:Strategy,
-    folder, # Where `model.onnx`, `model.mindir` and `strategy.json` go; `model.<part>.onnx` for parts that are called by themselves
+    folder, # Where `model.onnx`, `model.mindir` and `strategy.json` go; `model.<part>.onnx` and `.mindir` for parts that are called by themselves
 )->dict: # 'onnx', 'mindir', names of the parts' files to `Artifact`
     "All files of a strategy, each replaced in one step."
     folder = Path(folder); folder.mkdir(parents=True, exist_ok=True); res = {}
     for k,m in (self.deployed.files(strategy) if self.deployed else {}).items():
         write_atomic(folder/k, m); res['onnx' if k=='model.onnx' else k] = Artifact.of(folder/k, 'onnx')
-    write_atomic(folder/'model.mindir', self.mindir(strategy)); res['mindir'] = Artifact.of(folder/'model.mindir', 'mindir')
+    for k,m in {'model.mindir':self.mindir(strategy), **(self.deployed.mindirs(strategy) if self.deployed else {})}.items():
+        write_atomic(folder/k, m); res['mindir' if k=='model.mindir' else k] = Artifact.of(folder/k, 'mindir')
     write_atomic(folder/'strategy.json', json.dumps(strategy.to_json(), indent=1))
     return res
 

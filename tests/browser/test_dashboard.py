@@ -29,7 +29,6 @@ def show(_): global many; many = dashboard('tasks/big', every=0); box.children =
 go.on_click(show)
 def add(_):
     for i in range(2000, 2030): big.append(episode(i)); many.update()
-    open('cost.json', 'w').write(json.dumps(sorted(many.seconds[1:])))
 more.on_click(add); box.children = (go, more)
 box"""
 SEARCH = "from quantnb.task import *; from quantnb.run.pipeline import *; h = tune(lesson_task(local_base_path='tasks', max_episode=3000, num_warmup=6), task_id='far', progress=False); print(h.stop_reason, len(h))"
@@ -43,10 +42,10 @@ def far(lab):
 
 @pytest.fixture(scope='module')
 def nb(lab, wide, far):
-    f = lab.work/'tasks'/'far'/'output'/'history.jsonl'; end = time.time()+60
+    f = lab.work/'tasks'/'far'/'output'/'history.jsonl'; end = time.time()+120
     while not f.exists() and time.time()<end: time.sleep(.1)
     lab.write('dashboard.ipynb', [LIVE, CELL, MEANWHILE, FAR, BIG])
-    nb = lab.open(wide, 'dashboard.ipynb'); nb.locator('.open-big').wait_for(timeout=60_000)
+    nb = lab.open(wide, 'dashboard.ipynb'); nb.locator('.open-big').wait_for(timeout=120_000)
     return nb
 
 def rows(lab, name): return [json.loads(l) for l in (lab.work/'tasks'/name/'output'/'history.jsonl').read_text().splitlines()]
@@ -56,14 +55,13 @@ def episodes(d): return int(re.search(r'(\d[\d,]*) of', line(d).inner_text())[1]
 def test_stop(lab, wide, nb):
     "The search of this kernel: it runs beside a cell, waits, goes on, ends."
     d = nb.locator('.qnb-dash').first; press = lambda k: d.locator(f'button.qnb-{k}').click()
-    expect(line(d)).to_contain_text('running'); lab.state('meanwhile.json', lambda s: len(set(s['accuracy']))==1, 60) # five evaluations in a cell, in the middle of it
+    expect(line(d)).to_contain_text('running'); lab.state('meanwhile.json', lambda s: len(set(s['accuracy']))==1) # five evaluations in a cell, in the middle of it
     expect(d.locator('.qnb-front .qnb-sum').first).to_contain_text(re.compile(r'\d+ episodes'))
-    press('pause'); expect(line(d)).to_contain_text('paused'); wide.wait_for_timeout(700); n = episodes(d); wide.wait_for_timeout(900); assert episodes(d)==n
+    press('pause'); expect(line(d)).to_contain_text('paused'); wide.wait_for_timeout(900); n = episodes(d); wide.wait_for_timeout(900); assert episodes(d)==n==sum('strategy' in r for r in rows(lab, 'live'))
     press('resume'); expect(line(d)).not_to_contain_text('paused'); expect(line(d)).not_to_contain_text(f'{n} of')
-    press('stop'); t = time.time(); expect(line(d)).to_contain_text('stopped'); secs = time.time()-t
-    assert rows(lab, 'live')[-1]['stop_reason']=='interrupted' and (lab.work/'tasks/live/output/best/model.onnx').exists() and secs<5
+    press('stop'); expect(line(d)).to_contain_text('stopped')
+    assert rows(lab, 'live')[-1]['stop_reason']=='interrupted' and (lab.work/'tasks/live/output/best/model.onnx').exists()
     expect(d.locator('button.qnb-stop')).to_be_disabled(); expect(d.locator('button.qnb-resume')).to_be_enabled()
-    print(f'\nstopped {secs:.1f} s after the click')
 
 def test_point(lab, wide, nb):
     "A point of the front is selected in all views, compared, exported, and written as a yml."
@@ -79,6 +77,9 @@ def test_point(lab, wide, nb):
     d.locator('.qnb-table button[data-col="reward"]').click(); first = d.locator('.qnb-table tr[data-episode]').first; first.click()
     expect(point).to_contain_text(f'episode {first.get_attribute("data-episode")}'); expect(first).to_have_attribute('aria-selected', 'true')
     d.locator('.qnb-find').fill('')
+    reward = d.locator('.qnb-front').nth(1); expect(reward.locator('.qnb-marks')).to_contain_text('best so far') # against episodes
+    reward.locator('.qnb-x').select_option('images'); expect(reward.locator('.qnb-marks')).to_contain_text('best so far'); expect(reward.locator('.qnb-canvas')).to_have_attribute('aria-label', re.compile('^reward against images evaluated'))
+    d.locator('.qnb-front .qnb-y').first.select_option('size_kb'); expect(canvas).to_have_attribute('aria-label', re.compile(r'^size \(KB\) against size removed'))
     map_ = d.locator('.qnb-bitmap .qnb-canvas'); map_.focus(); wide.keyboard.press('Home'); wide.keyboard.press('Enter'); expect(point).to_contain_text('episode 0')
 
 def test_follow(lab, wide, nb, far):
@@ -86,15 +87,11 @@ def test_follow(lab, wide, nb, far):
     d = nb.locator('.qnb-dash').nth(1); expect(line(d)).to_contain_text('running'); n = episodes(d)
     expect(line(d)).not_to_contain_text(f'{n} of'); assert episodes(d)>n
     expect(d.locator('.qnb-bitmap')).to_be_visible()
-    d.locator('button.qnb-stop').click(); out = far.communicate(timeout=30)[0]; assert out.startswith('interrupted'), out
+    d.locator('button.qnb-stop').click(); out = far.communicate(timeout=120)[0]; assert out.startswith('interrupted'), out
     expect(line(d)).to_contain_text('stopped'); assert episodes(d)==int(out.split()[1])
 
-def test_speed(lab, wide, nb):
-    "2,000 episodes of 100 layers: on the page within two seconds, below 50 ms of the kernel for one more."
-    d = nb.locator('.qnb-dash').nth(2); t = time.perf_counter(); nb.locator('.open-big').click()
-    for s in ('front','bitmap','table'): nb.locator(f'.qnb-dash >> nth=2 >> .qnb-{s}').first.wait_for()
-    wide.wait_for_function("[...document.querySelectorAll('.qnb-dash')].pop().querySelector('.qnb-front .qnb-sum')?.textContent.includes('2,000 episodes') && [...document.querySelectorAll('.qnb-dash')].pop().querySelectorAll('[data-drawn=\"2000\"]').length===4")
-    secs = time.perf_counter()-t
-    nb.locator('.more-big').click(); expect(d.locator('.qnb-front .qnb-sum').first).to_contain_text('2,030 episodes'); cost = json.loads((lab.work/'cost.json').read_text())
-    print(f'\nopened in {secs:.2f} s; one update {1000*cost[15]:.1f} ms, worst {1000*cost[-1]:.1f}')
-    assert secs<2 and cost[15]<.05
+def test_large(lab, wide, nb):
+    "2,000 episodes of 100 layers are drawn in all views, and one more at a time is added. What it costs: `benchmarks/dashboard.py`."
+    d = nb.locator('.qnb-dash').nth(2); nb.locator('.open-big').click(); expect(d.locator('[data-drawn="2000"]')).to_have_count(4)
+    expect(d.locator('.qnb-front .qnb-sum').first).to_contain_text('2,000 episodes')
+    nb.locator('.more-big').click(); expect(d.locator('.qnb-front .qnb-sum').first).to_contain_text('2,030 episodes'); expect(d.locator('[data-drawn="2030"]')).to_have_count(4)

@@ -3,7 +3,9 @@ import json, re, shutil
 from dataclasses import replace
 from pathlib import Path
 import pytest
-from conftest import expect, root
+from playwright.sync_api import expect
+
+root = Path(__file__).parents[2]
 
 @pytest.fixture(scope='module')
 def mail(tmp_path_factory):

@@ -1,0 +1,71 @@
+"""The table of the README: strategies on the test scenes, by the network and by the exported files; float and int8 in turns.
+
+    quantnb run opt_caption_ms_quant.yml && quantnb run caption_248.yml
+    python compare.py tasks/quant_caption tasks/quant_caption_248
+
+Nothing else reads the test scenes. What is measured goes to `compare.json`, the files to `tasks/exported`.
+"""
+import argparse, json
+from pathlib import Path
+
+import numpy as np
+import mindspore as ms  # before onnx
+
+import generate
+from quantnb.all import Strategy, integer_macs
+from quantnb.run.pipeline import cost_model
+from export import chosen, open_parts, write_parts
+from src.scripts import pretrain_three_caption_endtoend_eval as script
+from src.tools.metrics import caption_metrics
+from src.tools.misc import read_config
+
+
+def scores(texts, part, language='zh'):
+    "CIDEr, Bleu and ROUGE-L of captions."
+    g, refs = script.grammar, script.scenes.load(str(generate.EXAMPLE/'caption.npz'), part).references(language)
+    return caption_metrics(dict(enumerate(texts)), {i: [g.decode(g.encode(r), language) for r in rs] for i, rs in enumerate(refs)}, language)
+
+
+def same(a, b): return float(np.mean([x == y for x, y in zip(a, b)]))
+
+
+def rows(task, engine, exporter, found, part, folder):
+    "One row a strategy: what the network says under it, what the exported files say, and how large they are."
+    opts, cost, paths = read_config(generate.EXAMPLE/'config'/'ftcap_quant.json'), cost_model(task, engine.graph), [l.path for l in engine.graph.quantizable]
+    strategies = {'float': None, 'uniform 8': Strategy.uniform(paths, 8, 8), 'uniform 4': Strategy.uniform(paths, 4, 8), **found}
+    res, float_cider = [], None
+    for name, s in strategies.items():
+        sizes = write_parts(exporter, s, folder/name)
+        network = script.captions(engine.sim.net(s), opts, part)
+        files = generate.captions(generate.Captioner(folder/name), part)
+        m, f, c = scores(network, part), scores(files, part), cost.metrics(s or Strategy())
+        float_cider = float_cider or m['CIDEr']
+        whole = exporter.onnx(s)
+        res.append(dict(name=name, compress_ratio=c['compress_ratio'], size_kb=c['size_kb'], network=m, files=f, drop=100*(float_cider - m['CIDEr'])/float_cider,
+            drop_files=100*(float_cider - f['CIDEr'])/float_cider, same=same(network, files), scenes=len(files), bytes={**sizes, 'model.onnx': len(whole),
+            'model.mindir': len(engine.graph.blob) if s is None else len(exporter.mindir(s))}, integer_macs=0. if s is None else integer_macs(whole, exporter.float)['share'],
+            widths={} if s is None else {str(b): sum(o == b for o in s.values()) for b in dict.fromkeys(s.values())}))
+        print(f"{name:20} -{c['compress_ratio']:5.2f} %  CIDEr {m['CIDEr']:.4f} ({-res[-1]['drop']:+.2f} %), files {f['CIDEr']:.4f}; same captions {100*res[-1]['same']:.1f} %", flush=True)
+    return res
+
+
+def cache_changes_nothing(engine, strategy, n=24, part='search'):
+    "Share of scenes with the same caption with and without the cache, one beam and three."
+    ms.set_context(mode=ms.PYNATIVE_MODE)  # without a cache every step has another shape
+    net, x = engine.sim.net(strategy), tuple(ms.Tensor(o) for o in next(script.scenes.load(str(generate.EXAMPLE/'caption.npz'), part, n).batches(n)))
+    return {w: float((net.search(*x, width=w) == net.search(*x, width=w, cache=False)).all(1).mean()) for w in (1, 3)}
+
+
+if __name__ == '__main__':
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('tasks', type=Path, nargs='+', help='folders of finished tasks')
+    p.add_argument('--part', default='test', choices=script.scenes.PARTS)
+    p.add_argument('--folder', type=Path, default=Path('tasks')/'exported')
+    p.add_argument('--out', type=Path, default=generate.EXAMPLE/'compare.json')
+    args = p.parse_args()
+    task, engine, exporter = open_parts()
+    found = {t.name: chosen(t) for t in args.tasks}
+    d = dict(part=args.part, rows=rows(task, engine, exporter, found, args.part, args.folder))
+    d['speed'] = generate.compare({k: args.folder/k for k in ('float', 'uniform 8', *found)})
+    d['cache'] = {k: cache_changes_nothing(engine, s) for k, s in found.items()}
+    args.out.write_text(json.dumps(d, indent=1))
