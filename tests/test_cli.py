@@ -223,7 +223,7 @@ def test_ctrl_c_inside_a_graph(tmp_path):
         if (task/'output'/'best.json').exists() and len((task/'output'/'history.jsonl').read_text().split('\n'))>3: break
         time.sleep(.1)
     time.sleep(.3); p.send_signal(signal.SIGINT); out,_ = p.communicate(timeout=120)
-    assert p.returncode==130 and '-r -t demo' in out, out
+    assert p.returncode==130 and f'-d CPU --set local_base_path={tmp_path/"tasks"} -r -t demo' in out, out # the whole line, to be copied
     assert json.loads((task/'output'/'best.json').read_text())['stop_reason']=='interrupted'
     assert json.loads((task/'output'/'history.jsonl').read_text().strip().split('\n')[-1])['stop_reason']=='interrupted'
 
