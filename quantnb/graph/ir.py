@@ -15,6 +15,7 @@ from fastcore.basics import patch
 from mindspore import nn
 from mindspore.train import mind_ir_pb2 as pb
 from ..types import *
+from ..config import did_you_mean
 
 # %% ../../nbs/graph/00_ir.ipynb #c005
 def _positional(net, names, folder):
@@ -474,7 +475,10 @@ def select(
     include=(), # Only paths that match one of these, if any are given
     exclude=(), # Never paths that match one of these
 )->Graph: # A Graph whose layers carry the reason
-    "Leave layers float by rule."
+    "Leave layers float by rule; `InputError` for a pattern that matches no layer, because it is misspelt."
+    ps = [l.path for l in g.layers]
+    for k,o in [('include',o) for o in include]+[('exclude',o) for o in exclude]:
+        if not any(re.search(o, p) for p in ps): raise InputError(f'{k}: no layer matches {o!r}{did_you_mean(o, ps)}', f'the layers are {", ".join(ps)}')
     def why(l):
         if l.reason: return l.reason
         if include and not any(re.search(o, l.path) for o in include): return 'not in include'

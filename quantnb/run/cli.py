@@ -7,7 +7,7 @@ __all__ = ['app', 'CODES', 'Yml', 'Device', 'Sets', 'TaskId', 'Resume', 'Command
            'explain', 'progress', 'report', 'batch', 'vega', 'mxops', 'main']
 
 # %% ../../nbs/run/04_cli.ipynb #c003
-import json, logging, os, signal, sys, threading
+import json, logging, os, shlex, signal, sys, threading
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Optional
@@ -70,18 +70,18 @@ def _load(yml, sets, task_id=None):
     for n in c.notes: print(f'note: {n}', file=sys.stderr)
     return c
 
-def _finish(search, page):
+def _finish(search, page, words):
     "Print the result; the exit code."
     from quantnb.run.report import final_table, verdict
-    h,b = search.history,search.result
-    if b is None: print(f'no candidate could be evaluated: {h[-1].reason if len(h) else "no episode was finished"}', file=sys.stderr); return 130 if h.stop_reason=='interrupted' else 1
+    h,b = search.history,search.result; stopped = h.stop_reason=='interrupted'; again = f'go on with: quantnb run {shlex.join([*words, "-r", "-t", search.dir.task_id])}'
+    if b is None: print(f'no candidate could be evaluated: {h[-1].reason if len(h) else "no episode was finished"}'+f'\n{again}'*stopped, file=sys.stderr); return 130 if stopped else 1
     print(f"\n{h.stop_reason} after {len(h)} episodes, {b['forward_samples']:,} samples, {b['seconds']:.0f} s; chosen: episode {b['episode']}\n{verdict(b)}\n")
     if b.get('table'): print(f"accuracy of the exported files on {b['table'][0]['data']} data:\n{final_table(b)}\n")
     for f,o in b['files'].items(): print(f"{f:8}{search.dir.output/o['path']}")
     if search.exporter.why: print(f'no ONNX file: {search.exporter.why}')
-    print(f'history {search.dir.history_file}'); 
+    print(f'history {search.dir.history_file}')
     if page: print(f'report  {page}')
-    if h.stop_reason=='interrupted': print(f'go on with: quantnb run {search.config.path} -r -t {search.dir.task_id}'); return 130
+    if stopped: print(again); return 130
     return 0 if b['feasible'] else 3
 
 def _run(yml, device, sets, task_id, resume):
@@ -96,7 +96,7 @@ def _run(yml, device, sets, task_id, resume):
     s.run()
     try: page = report(s.dir.root) if s.result else None
     except Exception as e: page = None; print(f'no report: {type(e).__name__}: {str(e).strip().splitlines()[-1]}\n  again by: quantnb report {s.dir.root}', file=sys.stderr) # the search is done all the same
-    return _finish(s, page)
+    return _finish(s, page, [str(yml), *(['-d',device] if device!='auto' else []), *(w for o in sets or () for w in ('--set',o))])
 
 # %% ../../nbs/run/04_cli.ipynb #c011
 @app.command(short_help='Search; write the best model and the report.', epilog='Examples: quantnb run examples/fashion/quant.yml --set max_episode=30 | quantnb run quant.yml -r -t TASK_ID.'+CODES)
@@ -121,7 +121,7 @@ def _span(s): return f'{s/60:.1f} min' if s>90 else f'{max(s, 1):.0f} s'
 
 
 # %% ../../nbs/run/04_cli.ipynb #c012a
-@app.command(short_help='What would be searched, and its cost.', epilog='Example: quantnb explain quant.yml --set exclude=[head]')
+@app.command(short_help='What would be searched, and its cost.', epilog='Example: quantnb explain quant.yml --set "exclude=[head]"')
 def explain(yml:Yml, device:Device='auto', set_:Sets=None, measure:Annotated[bool, typer.Option(help='time one float evaluation to tell the cost')]=True):
     "Resolved yml, layers, reachable compression, size of the space, expected cost; runs nothing of the search."
     import time
