@@ -135,13 +135,13 @@ def main():
     a = p.parse_args()
     if a.child: print('\nRESULT '+json.dumps(RUN[a.child[0]](a.child[1]))); return
     if set(a.parts)-set(PARTS): p.error(f'parts are {", ".join(PARTS)}')
-    res = json.loads(a.out.read_text()) if a.out.exists() else {}
     for part in a.parts:
         for n in ['resnet50'] if part=='opening' else [*a.nets, *['large']*(part=='memory')]:
             for cores in a.cores if part in ('episodes','sensitivity') else (2,):
                 o = subprocess.run([sys.executable, __file__, '--child', part, n], env={**os.environ, 'CORES':str(cores)}, capture_output=True, text=True)
                 line = next((l for l in o.stdout.splitlines() if l.startswith('RESULT ')), None)
                 if line is None: print(o.stdout[-2000:], o.stderr[-3000:]); sys.exit(f'{part} of {n} failed')
+                res = json.loads(a.out.read_text()) if a.out.exists() else {} # another run may have written meanwhile
                 res.setdefault(part, {}).setdefault(n, {})[f'{cores} core{"s"*(cores>1)}'] = json.loads(line[7:])
                 if 'environment' not in res:
                     from quantnb.run.history import environment
