@@ -11,7 +11,7 @@ from quantnb.deploy.facade import Deployed
 from quantnb.deploy.mindir import load
 from quantnb.graph.ir import read_graph
 from quantnb.quant.qnet import QuantNet
-from quantnb.run import report
+from quantnb.run import cli, report
 from quantnb.run.cli import main
 from quantnb.types import Strategy
 
@@ -210,23 +210,31 @@ def test_calibration_feeds_a_part(opts):
 
 # ---- the three launch lines
 
-def test_the_launch_lines_are_one_search(tmp_path, monkeypatch, capsys):
+YML = str(EXAMPLE/'opt_caption_ms_quant.yml')
+LINES = [('run', YML, '-d', 'CPU'), ('vega', YML, '-d', 'CPU'), ('mxOps', 'clibration', '-m', 'taichu', '-c', YML, '-d', 'CPU')]
+
+def test_the_launch_lines_ask_for_the_same(monkeypatch):
+    asked = []; monkeypatch.setattr(cli, '_run', lambda *args: asked.append([str(a) for a in args]) or 0)
+    for words in LINES: assert main([*words, '--set', 'max_episode=4', '-t', 'a'])==0
+    assert len(asked)==3 and asked[0]==asked[1]==asked[2] and asked[0][0]==YML
+
+def test_the_same_seed_gives_the_same_history(tmp_path, monkeypatch, capsys):
     pytest.importorskip('pycocoevalcap')
     from src.tools.misc import read_config
     monkeypatch.chdir(tmp_path); monkeypatch.setattr(report, 'report', lambda d: None) # the history is what is compared
-    ms.save_checkpoint(small(max_length=2), 'small.ckpt'); ours,yml = tmp_path/'small.json',str(EXAMPLE/'opt_caption_ms_quant.yml')
+    ms.save_checkpoint(small(max_length=2), 'small.ckpt'); ours = tmp_path/'small.json'
     ours.write_text(json.dumps({**read_config(EXAMPLE/'config'/'ftcap_quant.json'), 'model':SMALL|dict(max_length=2), 'data_file':str(tmp_path/'few.npz'), 'val_batch_size':20}))
     with np.load(EXAMPLE/'caption.npz') as z: # 20 scenes of each part
         n = {k[:-6]:z[k][:20].sum() for k in z if k.endswith('_cells')}; np.savez('few.npz', **{k:z[k][:20 if k.endswith('_cells') else n[k.split('_')[0]]] for k in z})
-    keys = {'nas.model.model_desc.common.network.config.ckpt_file':tmp_path/'small.ckpt', 'policy.max_episode':4, 'policy.num_warmup':2,
+    keys = {'nas.model.model_desc.common.network.config.ckpt_file':tmp_path/'small.ckpt', 'policy.max_episode':3, 'policy.num_warmup':2,
         **{f'nas.{k}.file_config':ours for k in ('model.model_desc.common.network','trainer.custom_calib','trainer.custom_eval')}}
-    def run(name, *words):
+    def run(name, words):
         code = main([*words, '-t', name, *(o for k,v in keys.items() for o in ('--set', f'{k}={v}'))])
         out = capsys.readouterr(); assert code in (0,3), out.err
         assert out.err.count('no device: remote_host')==1
         head,*rs = [json.loads(o) for o in (tmp_path/'tasks'/name/'output'/'history.jsonl').read_text().splitlines()]
         return head['float'],[[r[k] for k in ('strategy','metrics','reward','phase')] for r in rs if 'strategy' in r]
-    a = run('a', 'run', yml)
-    assert len(a[1])==4 and set(a[1][0][1])>={'accuracy','CIDEr','compress_ratio','flops'} and {b['w'] for r in a[1] for b in r[0].values()}<={8,32}
+    a = run('a', LINES[0])
+    assert len(a[1])==3 and set(a[1][0][1])>={'accuracy','CIDEr','compress_ratio','flops'} and {b['w'] for r in a[1] for b in r[0].values()}<={8,32}
     assert all(b['w']==8 for b in a[1][1][0].values()), 'the reward pays for size beyond the threshold, so the smallest is tried early'
-    assert a==run('b', 'vega', yml, '-d', 'CPU')==run('c', 'mxOps', 'clibration', '-m', 'taichu', '-c', yml, '-d', 'CPU')
+    assert a==run('b', LINES[1])

@@ -3,7 +3,7 @@
     quantnb run opt_caption_ms_quant.yml && quantnb run caption_248.yml
     python compare.py tasks/quant_caption tasks/quant_caption_248
 
-Nothing else reads the test scenes. What is measured goes to `compare.json`, the files to `tasks/exported`.
+Nothing but this and the picture reads the test scenes. What is measured goes to `compare.json` and into the README, the files to `tasks/exported`.
 """
 import argparse, json
 from pathlib import Path
@@ -35,6 +35,11 @@ def rows(task, engine, exporter, found, part, folder):
     strategies = {'float': None, 'uniform 8': Strategy.uniform(paths, 8, 8), 'uniform 4': Strategy.uniform(paths, 4, 8), **found}
     res, float_cider = [], None
     for name, s in strategies.items():
+        twin = next((r for r in res if strategies[r['name']] == s), None)
+        if twin:
+            write_parts(exporter, s, folder/name)
+            res.append({**twin, 'name': name})
+            continue
         sizes = write_parts(exporter, s, folder/name)
         network = script.captions(engine.sim.net(s), opts, part)
         files = generate.captions(generate.Captioner(folder/name), part)
@@ -42,7 +47,7 @@ def rows(task, engine, exporter, found, part, folder):
         float_cider = float_cider or m['CIDEr']
         whole = exporter.onnx(s)
         res.append(dict(name=name, compress_ratio=c['compress_ratio'], size_kb=c['size_kb'], network=m, files=f, drop=100*(float_cider - m['CIDEr'])/float_cider,
-            drop_files=100*(float_cider - f['CIDEr'])/float_cider, same=same(network, files), scenes=len(files), bytes={**sizes, 'model.onnx': len(whole),
+            drop_files=100*(float_cider - f['CIDEr'])/float_cider, same=same(network, files), same_graph=same(script.captions(engine.net(s), opts, part), files), scenes=len(files), bytes={**sizes, 'model.onnx': len(whole),
             'model.mindir': len(engine.graph.blob) if s is None else len(exporter.mindir(s))}, integer_macs=0. if s is None else integer_macs(whole, exporter.float)['share'],
             widths={} if s is None else {str(b): sum(o == b for o in s.values()) for b in dict.fromkeys(s.values())}))
         print(f"{name:20} -{c['compress_ratio']:5.2f} %  CIDEr {m['CIDEr']:.4f} ({-res[-1]['drop']:+.2f} %), files {f['CIDEr']:.4f}; same captions {100*res[-1]['same']:.1f} %", flush=True)
@@ -56,16 +61,54 @@ def cache_changes_nothing(engine, strategy, n=24, part='search'):
     return {w: float((net.search(*x, width=w) == net.search(*x, width=w, cache=False)).all(1).mean()) for w in (1, 3)}
 
 
+def examples(folders, part, n=6):
+    "Captions of the first scenes by the exported files, beside one of the references."
+    g, refs = script.grammar, script.scenes.load(str(generate.EXAMPLE/'caption.npz'), part).references('zh')
+    said = {k: generate.captions(generate.Captioner(f), part, n=n) for k, f in folders.items()}
+    return [dict(reference=g.decode(g.encode(refs[i][0]), 'zh'), **{k: v[i] for k, v in said.items()}) for i in range(n)]
+
+
+def markdown(head, rows): return '\n'.join('| ' + ' | '.join(map(str, r)) + ' |' for r in [head, ['---']*len(head), *rows]) + '\n'
+
+
+def tables(d):
+    "What the README shows of `compare.json`."
+    mb = lambda r, kind: sum(v for k, v in r['bytes'].items() if k in (f'model.encoder.{kind}', f'model.decoder.{kind}'))/1e6
+    one = lambda r: [r['name'], f"{r['compress_ratio']:.2f} %", ', '.join(f'{n} {b}' for b, n in r['widths'].items()) or 'float', f"{r['network']['CIDEr']:.3f}", f"{r['drop']:+.2f} %",
+        f"{r['files']['CIDEr']:.3f}", f"{100*r['same']:.1f} %", f"{100*r['same_graph']:.1f} %" if 'same_graph' in r else '', f"{mb(r, 'onnx'):.1f}", f"{mb(r, 'mindir'):.1f}"]
+    m = d['rows'][0]['network']
+    res = f"Float on the {d['rows'][0]['scenes']} {d['part']} scenes, Chinese: " + ', '.join(f'{k} {v:.3f}' for k, v in m.items()) + '.\n\n'
+    res += markdown(['strategy', 'removed', 'layers', 'CIDEr', 'drop', 'by the files', 'same as simulated', 'same as searched', 'ONNX, MB', 'MINDIR, MB'], map(one, d['rows']))
+    if 'speed' in d:
+        names = list(d['speed'][0]['ms'])
+        res += '\nMilliseconds a scene of the loop over the files, in turns; in brackets how many times as fast as float:\n\n' + markdown(['threads', 'scenes at once', *names],
+            [[r['threads'], r['batch'], *(f"{r['ms'][k]:.2f} ({r['ratio'][k]:.2f})" for k in names)] for r in d['speed']])
+    if 'examples' in d: res += '\nThe first test scenes:\n\n' + markdown(list(d['examples'][0]), [list(r.values()) for r in d['examples']])
+    if 'cache' in d: res += '\nWith and without the cache the quantized network says the same: ' + '; '.join(f"{k}: " + ', '.join(f"{100*v:.0f} % of the scenes with {w} beam{'s'*(int(w) > 1)}" for w, v in c.items()) for k, c in d['cache'].items()) + '.\n'
+    return res
+
+
+def write_readme(d, file=generate.EXAMPLE/'README.md'):
+    "Put the tables between the two comments."
+    a, b = '<!-- compare.py writes from here -->\n', '<!-- to here -->\n'
+    text = file.read_text(encoding='utf-8')
+    i, j = text.index(a) + len(a), text.index(b)
+    file.write_text(text[:i] + tables(d) + text[j:], encoding='utf-8')
+
+
 if __name__ == '__main__':
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('tasks', type=Path, nargs='+', help='folders of finished tasks')
+    p.add_argument('tasks', type=Path, nargs='*', help='folders of finished tasks; none: only write the README from compare.json')
     p.add_argument('--part', default='test', choices=script.scenes.PARTS)
     p.add_argument('--folder', type=Path, default=Path('tasks')/'exported')
     p.add_argument('--out', type=Path, default=generate.EXAMPLE/'compare.json')
     args = p.parse_args()
-    task, engine, exporter = open_parts()
-    found = {t.name: chosen(t) for t in args.tasks}
-    d = dict(part=args.part, rows=rows(task, engine, exporter, found, args.part, args.folder))
-    d['speed'] = generate.compare({k: args.folder/k for k in ('float', 'uniform 8', *found)})
-    d['cache'] = {k: cache_changes_nothing(engine, s) for k, s in found.items()}
-    args.out.write_text(json.dumps(d, indent=1))
+    if args.tasks:
+        task, engine, exporter = open_parts()
+        found = {t.name: chosen(t) for t in args.tasks}
+        d, folders = dict(part=args.part), {k: args.folder/k for k in dict.fromkeys(['float', 'uniform 8', *found])}
+        for key, make in dict(rows=lambda: rows(task, engine, exporter, found, args.part, args.folder), speed=lambda: generate.compare(folders), examples=lambda: examples(folders, args.part),
+                              cache=lambda: {k: cache_changes_nothing(engine, s) for k, s in found.items()}).items():
+            d[key] = make()
+            args.out.write_text(json.dumps(d, indent=1, ensure_ascii=False), encoding='utf-8')
+    write_readme(json.loads(args.out.read_text(encoding='utf-8')))
