@@ -159,6 +159,8 @@ def float_reference(self:SearchPipeStep)->dict: # Metrics of the float network
     try: res = {**self.cost.metrics(Strategy()), **self.trainer(None)}
     except TrialError as e: raise InputError(f'the float network cannot be evaluated: {e.what}', 'check the checkpoint and the evaluation function') from e
     self.float_seconds,self.float_samples = time.time()-t,self.engine.samples-n
+    lim,a0 = self.config.targets,res['accuracy']
+    if lim.mode=='drop' and lim.accuracy and lim.direction=='MAX' and a0>0>=lim.floor(a0): log.warning('a drop of %g allows any accuracy, as the float network has %.4g in the unit of your function; for one per cent write acc_threshold: %.2g, or acc_threshold_mode: relative_drop', lim.accuracy, a0, a0/100)
     if self.measures:
         l = measure(self.task, self.exporter, {})['float']
         if l is None: raise InputError('latency is an objective, but the float model could not be measured', 'see logs; check om_input_shape and batch_size')
