@@ -451,10 +451,11 @@ def _uncalled(g, own, found):
 # %% ../../nbs/graph/00_ir.ipynb #c036
 def read_graph(
     net:nn.Cell, # Trained network
-    inputs:tuple, # Tensors of one forward
+    inputs, # Tensor, or a tuple of Tensors, of one forward
     names:tuple=None, # Names of the inputs if the network wants them by keyword
 )->Graph: # Graph IR with layers
     "Stage 1: export, read, find the layers."
+    if isinstance(inputs, ms.Tensor): inputs = (inputs,)
     g = parse(export_mindir(net, inputs, names))
     g.input_names = tuple(names) if names else None
     g.layers = find_layers(g, net)

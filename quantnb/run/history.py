@@ -61,7 +61,7 @@ def open(self:TaskDir,
 ):
     "Make the folders and take the lock; a clear error if that cannot be."
     if resume and not self.history_file.exists(): raise InputError(f'there is no task {self.task_id!r} to resume in {self.root.parent}{did_you_mean(self.task_id, [p.name for p in _tasks(self.root.parent)])}', 'check the task id, or start it without -r')
-    if not resume and self.history_file.exists(): raise InputError(f'task {self.task_id!r} exists already in {self.root.parent}', f'go on with it by "-r -t {self.task_id}", or choose another id by --set task_id=NAME')
+    if not resume and self.history_file.exists(): raise InputError(f'task {self.task_id!r} exists already in {self.root.parent}', f'go on with it by "-r -t {self.task_id}", or choose another id by "-t NAME"')
     try:
         for d in (self.output, self.best_dir, self.workers, self.logs, self.front_dir): d.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(self.root/'.lock'); self._lock.acquire(timeout=.3, poll_interval=.05) # whoever asks `running` holds it for a moment
