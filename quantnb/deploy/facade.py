@@ -179,6 +179,7 @@ class Deployed:
         self.cells = {id(c):(p,c) for p,c in net.cells_and_names() if any(p_.name in self.params for p_ in c.get_parameters())}
     def __deepcopy__(self, memo): return self
 
+# %% ../../nbs/deploy/03b_facade.ipynb #c018a
 @patch
 def entry(self:Deployed, path, args, kwargs):
     "The entry of a call, and its arrays; written if it is new. `Unsupported` if that is not possible."
@@ -204,6 +205,7 @@ def run(self:Deployed, e:Entry, feed:dict, s):
     outs = list(self.pool.map(lambda p: s.run(None, p), e.parts(feed, self.part)))
     return [np.concatenate(o) for o in zip(*outs)]
 
+# %% ../../nbs/deploy/03b_facade.ipynb #c018b
 @patch
 def call(self:Deployed, path, args, kwargs, strategy, files=None):
     "What a part answers under a strategy."
@@ -230,7 +232,7 @@ def files(self:Deployed, strategy=None)->dict: # File name to serialized model
     "Files of all entries; the network's own first."
     return {self.file_name(e):self.model(e, strategy) for es in self.entries.values() for e in es}
 
-# %% ../../nbs/deploy/03b_facade.ipynb #c018b
+# %% ../../nbs/deploy/03b_facade.ipynb #c018bx
 @patch
 def at(self:Entry,
     rows:int, # Of the inputs

@@ -337,6 +337,7 @@ def _words(self:Dashboard):
     ls = [l.strip() for l in self.printed.read_text().splitlines() if l.strip()]; i = next((i for i,l in enumerate(ls) if l.startswith('error:')), len(ls)-1)
     return ' '.join(ls[i:i+3]) if ls else f'the search ended with code {self.process.returncode}'
 
+# %% ../../nbs/panels/05_dashboard.ipynb #c025a
 @patch
 def resume(self:Dashboard):
     "Go on."

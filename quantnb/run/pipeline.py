@@ -167,6 +167,7 @@ def float_reference(self:SearchPipeStep)->dict: # Metrics of the float network
         res.update(latency=l['median'], latency_p90=l['p90'])
     return res
 
+# %% ../../nbs/run/02_pipeline.ipynb #c012a
 @patch
 def model_latency(self:SearchPipeStep,
     n:int=40, # Graphs to measure
@@ -206,6 +207,7 @@ def start_parity(self:SearchPipeStep,
     if worst<.99: log.warning('ONNX files of random strategies agree with the simulation on %.1f %% of the samples only; accuracies of the file count', 100*worst)
     return res
 
+# %% ../../nbs/run/02_pipeline.ipynb #c012b
 @patch
 def measure_sensitivity(self:SearchPipeStep,
     rows:int=64, # Samples
@@ -233,6 +235,7 @@ def divergence_loss(rows:list)->dict: # (layer path, width of the weights) to lo
         best[r['path']] = res[r['path'],r['w']] = max(best.get(r['path'], 0.), r['divergence']-r['base'])
     return res
 
+# %% ../../nbs/run/02_pipeline.ipynb #c012c
 @patch
 def make_agent(self:SearchPipeStep):
     "Stage 3: codec, budget, structured strategies, agent."
