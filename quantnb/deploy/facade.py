@@ -168,10 +168,11 @@ class Deployed:
         names:tuple=None, # Keywords of the inputs, if the network wants them
         low_bits:str='int8',
         workers:int=2, # Sessions of one thread each that share a batch
-        meter=None, # Has `before(args, kwargs)`, called for every forward
+        meter=None, # Has `before(args, kwargs)`, called for every forward, and `look()`, called for every part in one
         limit:int=None, # Bytes of all open sessions; a quarter of the free memory if None
     ):
         self.like,self.q,self.low,self.meter,self.calls = net,quantizer,low_bits,meter,0
+        self.within = 0 # calls of the user's own `__call__` under way
         a,k = ((),dict(zip(names, inputs))) if names else (tuple(inputs),{})
         self.top = Entry('', net, a, k, quantizer, quantizer.graph, low_bits); self.entries = {'':[self.top]}
         self.sessions,self.pool = Sessions(limit),cf.ThreadPoolExecutor(workers)
@@ -209,10 +210,15 @@ def run(self:Deployed, e:Entry, feed:dict, s):
 @patch
 def call(self:Deployed, path, args, kwargs, strategy, files=None):
     "What a part answers under a strategy."
-    if self.meter: self.meter.before(args, kwargs)
+    self.count(args, kwargs)
     e,feed = self.entry(path, args, kwargs); self.calls += 1
     if strategy is None: e.remember(feed)
     return e.result(self.run(e, feed, self.session(e, strategy, files)))
+
+@patch
+def count(self:Deployed, args, kwargs):
+    "Tell the meter of a forward; parts that the user's own `__call__` runs belong to its forward."
+    if self.meter: self.meter.look() if self.within else self.meter.before(args, kwargs)
 
 @patch
 def session(self:Deployed, e:Entry, strategy, files):
@@ -258,6 +264,11 @@ def mindirs(self:Deployed,
 # %% ../../nbs/deploy/03b_facade.ipynb #c020
 _remedy = 'use `trainer.engine: mindspore`, whose quantized network is the network itself'
 
+def own_call(cell):
+    "The `__call__` that the user's class brings along, or None."
+    c = next(c for c in type(cell).__mro__ if '__call__' in vars(c))
+    return None if c.__module__.startswith('mindspore.') else vars(c)['__call__']
+
 class _Facade(nn.Cell):
     def __init__(self, owner, like, path, strategy, files):
         nn.Cell.__init__(self, auto_prefix=False)
@@ -271,7 +282,12 @@ class _Facade(nn.Cell):
         return self.fq_wrap(getattr(like, name), name)
     def __call__(self, *args, **kwargs):
         if isinstance(self.fq_like, nn.CellList): raise TypeError('a CellList cannot be called')
-        return self.fq_owner.call(self.fq_path, args, kwargs, self.fq_strategy, self.fq_files)
+        own = own_call(self.fq_like)
+        return self.fq_through(own, args, kwargs) if own else self.fq_owner.call(self.fq_path, args, kwargs, self.fq_strategy, self.fq_files)
+    def fq_through(self, own, args, kwargs):
+        o = self.fq_owner; o.count(args, kwargs); o.within += 1
+        try: return own(self, *args, **kwargs)
+        finally: o.within -= 1
     def __deepcopy__(self, memo): return self
     def set_train(self, mode=True):
         if mode: raise InputError('an exported graph cannot be trained', 'evaluate without set_train(True), or '+_remedy)
@@ -310,7 +326,7 @@ def fq_shape(self:_Facade, *shapes):
 def fq_run(self:_Facade, *xs):
     "The operator's function."
     e,feed = self.fq_owner.entry(self.fq_path, tuple(np.array(x) for x in xs), {}); o = self.fq_owner
-    if o.meter: o.meter.before(xs, {})
+    o.count(xs, {})
     r = o.run(e, feed, o.session(e, self.fq_strategy, self.fq_files))
     return r[0] if len(r)==1 else tuple(r)
 

@@ -43,7 +43,7 @@ class _Mindir:
         self.nodes = {k:_take(f.node) for k,f in self.fns.items()}
         self.prims = {p.name:p for p in self.m.primitives}
         self.params = {p.name.split(':')[-1]:p for p in self.m.graph.parameter}
-        self.consts,self.done,alias = {},{},{}
+        self.consts,self.done,self.indices,alias = {},{},{},{}
         for k,ns in self.nodes.items():
             for n in ns:
                 if n.op_type=='Constant': alias[n.output[0]] = self.share(n)
@@ -59,6 +59,7 @@ class _Mindir:
         return self.consts.setdefault(n.attribute[0].SerializeToString(deterministic=True), n).output[0]
     def replace(self, names):
         "Let all readers of values, and the outputs, read others."
+        self.indices = {}
         for ns in self.nodes.values(): _read(ns, names)
         for f in self.fns.values():
             for o in f.output: o.name = names.get(o.name, o.name)
@@ -88,15 +89,30 @@ def make(self:_Mindir, op, *ins):
 @patch
 def put(self:_Mindir, fn, after, nodes):
     "Insert nodes behind the one that makes the value `after`; in front if that is no node's."
-    ns = self.nodes[fn]; k = next((k+1 for k,n in enumerate(ns) if after in n.output), 0)
-    ns[k:k] = nodes
+    ns = self.nodes[fn]; made = self.index('made')[fn]; at = made.get(after)
+    k = next((k+1 for k,n in enumerate(ns) if n is at), 0)
+    ns[k:k] = nodes; made.update((n.output[0], n) for n in nodes)
+    for n in nodes if 'read' in self.indices else ():
+        for i in n.input: self.indices['read'][fn].setdefault(i, []).append(n)
     return nodes[-1].output[0]
 
 @patch
 def find(self:_Mindir, pb_name):
     "Node of the Graph IR in the file."
     fn,name = pb_name
-    return next((n for n in self.nodes[fn] if n.name==name), None)
+    return self.index('name')[fn].get(name)
+
+@patch
+def index(self:_Mindir, what):
+    "Nodes of each function by their 'name', by the value 'made', by each value 'read'; `replace` and `drop_order` forget it. A node found by 'read' may read something else by now."
+    if what not in self.indices:
+        res = self.indices[what] = {k:{} for k in self.nodes}
+        for k,ns in self.nodes.items():
+            for n in ns:
+                if what=='read':
+                    for i in n.input: res[k].setdefault(i, []).append(n)
+                else: res[k].setdefault(n.name if what=='name' else n.output[0], n)
+    return self.indices[what]
 
 # %% ../../nbs/deploy/03_mindir.ipynb #c012
 class _Writer:
@@ -147,21 +163,20 @@ def handed(self:_Mindir, n):
 @patch
 def places(self:_Mindir, name):
     "Every (function, value) that is the Parameter `name`: itself, arguments it is bound to, what Load gives."
+    if 'hands' not in self.indices: self.indices['hands'] = [(fn, fn, n.output[0], n.input[0]) for fn,ns in self.nodes.items() for n in ns if self.op(n)=='Load']+[(fn, *h) for fn,ns in self.nodes.items() for n in ns for h in self.handed(n)]
     found = {(self.main, self.params[name].name):1}; size = 0
     while len(found)>size:
         size = len(found)
-        for fn,ns in self.nodes.items():
-            for n in ns:
-                if self.op(n)=='Load' and (fn, n.input[0]) in found: found[fn, n.output[0]] = 1
-                for f,arg,v in self.handed(n):
-                    if (fn, v) in found: found[f, arg] = 1
+        for fn,f,new,v in self.indices['hands']:
+            if (fn, v) in found: found[f, new] = 1
     return list(found)
 
 @patch
 def readers(self:_Mindir, fn, v):
     "Nodes of a function that compute with the value, not those that only order it or hand it on."
-    order = lambda n: self.op(n) in ('Load','UpdateState') or self.op(n)=='MakeTuple' and all(self.op(m)=='UpdateState' for m in self.nodes[fn] if n.output[0] in m.input)
-    return [n for n in self.nodes[fn] if v in n.input and not order(n) and not self.handed(n)]
+    reads = lambda v: [n for n in self.index('read')[fn].get(v, []) if v in n.input]
+    order = lambda n: self.op(n) in ('Load','UpdateState') or self.op(n)=='MakeTuple' and all(self.op(m)=='UpdateState' for m in reads(n.output[0]))
+    return [n for n in dict((id(n), n) for n in reads(v)).values() if not order(n) and not self.handed(n)]
 
 # %% ../../nbs/deploy/03_mindir.ipynb #c021
 _pays = 4000 # elements; packing fewer saves 3 KB at most and costs 8 to 20 operators in each run
@@ -266,7 +281,7 @@ def drop_order(self:_Mindir):
     sub = {}
     for k,ns in self.nodes.items():
         sub |= {n.output[0]:n.input[0] for n in ns if self.op(n) in _order}
-        self.nodes[k] = [n for n in ns if self.op(n) not in _order]
+        self.nodes[k] = [n for n in ns if self.op(n) not in _order]; self.indices = {}
     def end(v):
         while v in sub: v = sub[v]
         return v

@@ -34,10 +34,12 @@ class Meter:
         else: raise error
     def settle(self):
         if self.pending: e,self.pending = self.pending,None; raise e
-    def before(self, args, kwargs):
-        self.settle(); xs = [*args, *kwargs.values()]
-        self.calls += 1; self.samples += next((a.shape[0] for a in xs if hasattr(a, 'shape') and len(a.shape)), 1)
+    def look(self):
+        self.settle()
         if self.deadline and time.monotonic()>self.deadline: raise TrialError('the trial took longer than worker.timeout', 'raise general.worker.timeout, or evaluate on fewer samples')
+    def before(self, args, kwargs):
+        self.look(); xs = [*args, *kwargs.values()]
+        self.calls += 1; self.samples += next((a.shape[0] for a in xs if hasattr(a, 'shape') and len(a.shape)), 1)
         if self.recording and self._kept[0]<self.keep_rows and self._kept[1]<self.keep_bytes:
             a = tuple(np.array(o.asnumpy() if isinstance(o, ms.Tensor) else o) for o in xs if isinstance(o, (ms.Tensor, np.ndarray)))
             self._kept[0] += len(a[0]) if a and a[0].ndim else 1; self._kept[1] += sum(o.nbytes for o in a)

@@ -77,10 +77,11 @@ def _finish(search, page, words):
     if b is None: print(f'no candidate could be evaluated: {h[-1].reason if len(h) else "no episode was finished"}'+f'\n{again}'*stopped, file=sys.stderr); return 130 if stopped else 1
     print(f"\n{h.stop_reason} after {len(h)} episodes, {b['forward_samples']:,} samples, {b['seconds']:.0f} s; chosen: episode {b['episode']}\n{verdict(b)}\n")
     if b.get('table'): print(f"accuracy of the exported files on {b['table'][0]['data']} data:\n{final_table(b)}\n")
-    for f,o in b['files'].items(): print(f"{f:8}{search.dir.output/o['path']}")
+    w = max([8, *(len(f)+1 for f in b['files'])])
+    for f,o in b['files'].items(): print(f"{f:{w}}{search.dir.output/o['path']}")
     if search.exporter.why: print(f'no ONNX file: {search.exporter.why}')
-    print(f'history {search.dir.history_file}')
-    if page: print(f'report  {page}')
+    print(f"{'history':{w}}{search.dir.history_file}")
+    if page: print(f"{'report':{w}}{page}")
     if stopped: print(again); return 130
     return 0 if b['feasible'] else 3
 

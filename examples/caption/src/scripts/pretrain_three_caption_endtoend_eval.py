@@ -57,9 +57,8 @@ def calib_func(model, opts, calib_portion=1.): # `train_scenes`, `val_batch_size
 
 
 def captions(model, opts, part): # -> texts, one a scene
-    "Captions by `beam_width` beams. Several of them are searched for over encoder and decoder, also where these are exported graphs."
-    say = (lambda *b: model.search(*b, width=opts.beam_width)) if opts.beam_width > 1 else (lambda *b: model(*b).asnumpy())
-    ids = np.concatenate([say(*b) for b in _batches(opts, part)])
+    "Captions by the network's `beam_width` beams, searched for over encoder and decoder, also where these are exported graphs."
+    ids = np.concatenate([model(*b).asnumpy() for b in _batches(opts, part)])
     return [grammar.decode(row, opts.language) for row in ids]
 
 
