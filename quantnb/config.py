@@ -595,7 +595,7 @@ def _unregistered(config):
     used = [((*where[k],'type'), r.type) for k,r in config.roles.items() if r.type]
     if isinstance(config.search.custom_reward, str): used.append(((config.name,'search_algorithm','custom_reward'), config.search.custom_reward))
     for path,n in used:
-        if known and n not in known: yield path, f'{_shown(n)} is not registered in register.modules{did_you_mean(n, known)}'
+        if known and n not in known: yield path, f'{_shown(n)} is not registered in register.modules'+(f'; {_shown(near)} is: one of the two is misspelt' if (near := _nearest(n, known)) else f'; registered are {", ".join(known)}')
     if known and 'evaluate' not in config.roles: yield (*trainer,'custom_eval'), 'is missing: the function that returns the accuracy'
 
 # %% ../nbs/01_config.ipynb #c085

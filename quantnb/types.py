@@ -195,6 +195,7 @@ class History:
     ):
         self.float,self.objectives,self.targets = float_metrics or {},objectives or {'accuracy':'MAX'},targets or Targets()
         self.records,self.stop_reason = list(records),''
+        self.result,self.folder = None,None # content of best.json once a search has ended; the task's folder
     def append(self, r:Record): self.records.append(r); return self
     def __len__(self): return len(self.records)
     def __iter__(self): return iter(self.records)

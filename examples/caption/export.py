@@ -1,10 +1,9 @@
-"""Write the encoder and one step of the decoder by themselves, as ONNX and MINDIR; the cache is an input and an output of the step.
+"""Write the encoder and one step of the decoder of a task's choice, as ONNX and MINDIR; the cache is an input and an output of the step.
 
-    python export.py tasks/quant_caption                  # what the task has chosen -> tasks/quant_caption/parts
-    python export.py tasks/quant_caption --out parts --float tasks/float
+    python export.py tasks/quant_caption --float tasks/float   # -> tasks/quant_caption/parts, and the float files to compare with
 
-`quantnb run` writes the whole search for a caption as one graph, since that is what the evaluation calls. A part of the network
-that is called by itself gets files of its own, so here the search is called over encoder and decoder.
+`quantnb run` writes the same files into the task's `output/best`, since these parts are what the evaluation calls. This script is for the
+float files, and for a strategy of one's own.
 """
 import argparse, json
 from pathlib import Path
@@ -19,7 +18,6 @@ def open_parts(yml=EXAMPLE/'opt_caption_ms_quant.yml'):
     "Calibrated engine and writer of files, with entries for encoder and decoder."
     task = Task.from_yaml(yml, engine='onnxruntime')
     engine = open_engine(task)
-    engine.net(None).search(*task.inputs)
     return task, engine, Exporter(task, engine)
 
 

@@ -16,7 +16,7 @@ from src.data import grammar, scenes
 
 
 def draw(s, refs, said, which, columns=4):
-    "Scenes, the first reference in grey, captions in green where they are one of the references."
+    "Scenes, the first reference in grey, captions with a tick where they are one of the references."
     rows = -(-len(which)//columns)
     fig = plt.figure(figsize=(2.6*columns, 3.7*rows))
     for k, i in enumerate(which):
@@ -24,9 +24,9 @@ def draw(s, refs, said, which, columns=4):
         ax.imshow(s.canvas[i], cmap='gray_r')
         ax.set(xticks=[], yticks=[])
         ax.set_anchor('NW')
-        lines, y = [('', refs[i][0], '.45')] + [(f'{k}: ', v[i], 'C2' if v[i] in refs[i] else 'C3') for k, v in said.items()], -.06
+        lines, y = [('', refs[i][0], '.45')] + [(f'{k}: ', v[i] + (' ✓' if v[i] in refs[i] else ' ✗'), 'C2' if v[i] in refs[i] else 'C3') for k, v in said.items()], -.06
         for name, text, colour in lines:
-            text = textwrap.fill(name + text, 42)
+            text = textwrap.fill(name + text.replace(' ,', ','), 42)
             ax.text(0, y, text, transform=ax.transAxes, va='top', fontsize=7.5, color=colour)
             y -= .09*(text.count('\n') + 1) + .03
     return fig

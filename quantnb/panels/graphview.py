@@ -45,7 +45,7 @@ def ranks(
     r = {}
     for i in ids: r[i] = max((r[a]+1 for a in into[i] if a in r), default=0)
     for i in reversed(ids):
-        if not into[i] and out[i] and i>=0: r[i] = min(r[b] for b in out[i])-1
+        if out[i] and i>=0 and len(out[i])>=len(into[i]): r[i] = min(r[b] for b in out[i])-1
     return r
 
 # %% ../../nbs/panels/02_graphview.ipynb #c010

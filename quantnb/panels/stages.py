@@ -343,7 +343,9 @@ class Answers:
 def _right(acc:float, n:int, scale:float):
     "Number of right answers behind an accuracy; None if it is not a share of `n`."
     k = acc*n/scale
-    return round(k) if n and 0<=k<=n+.01 and abs(k-round(k))<.02 else None
+    d = next((d for d in range(5) if round(acc, d)==acc), None) # decimals, if it was rounded to few
+    off = 1e-6*n if d is None else max(1e-6*n, .5*10**-d*n/scale)
+    return round(k) if n and -off<=k<=n+off and abs(k-round(k))<=min(off, .25) else None
 
 def intervals(
     a0:float, # Accuracy of the float network

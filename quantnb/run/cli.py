@@ -201,7 +201,8 @@ def main(
     except Exception as e:
         if hasattr(e, 'show') and hasattr(e, 'exit_code'): e.show(); return e.exit_code # wrong words on the command line
         if os.environ.get('QUANTNB_DEBUG'): raise
-        print(f'error: {type(e).__name__}: {e}\n  set QUANTNB_DEBUG=1 for the frames', file=sys.stderr); return 1
+        from quantnb.script import own_line
+        print(f'error: {type(e).__name__}{own_line(e)}: {e}\n  set QUANTNB_DEBUG=1 for the frames', file=sys.stderr); return 1
 
 # %% ../../nbs/run/04_cli.ipynb #c022
 #| eval: false

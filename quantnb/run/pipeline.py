@@ -100,7 +100,7 @@ def prepare(self:SearchPipeStep):
     try:
         self.open_network()
         self.float = self.float_reference()
-        self.history = History(self.float, self.config.objectives, self.config.targets)
+        self.history = History(self.float, self.config.objectives, self.config.targets); self.history.folder = self.dir.root
         self.make_agent()
         self.model_latency()
         self.parity = self.start_parity()
@@ -514,6 +514,7 @@ def finish(self:SearchPipeStep):
         final['table'] = self.table = self.final_table(self.chosen)
         final['parity'] = self.exporter.check(self.chosen.strategy, {f: getattr(self.exporter, f)(self.chosen.strategy) for f in self.exporter.formats})
         self.result = self.write_best(self.chosen, final)
+    h.result = self.result
     self.dir.append(dict(stop_reason=h.stop_reason, chosen=self.chosen and self.chosen.episode))
     self.dir.write_front(h)
     if self.chosen: self.write_views(self.chosen.strategy, tensors=h.stop_reason!='interrupted')

@@ -140,21 +140,24 @@ def _cell(v): return '-' if v is None else v if isinstance(v, str) else f'{v:.4g
 
 FINAL = dict(name='', accuracy='accuracy', size_kb='size KB', compress_ratio='removed %', onnx_kb='onnx KB', mindir_kb='mindir KB', latency='latency ms', latency_p90='p90 ms')
 def final_table(
-    best:dict, # Content of best.json
+    best, # Content of best.json, or the `History` of a search that has ended
 )->Table:
     "Float, chosen, uniform 8 and 4 side by side."
-    return Table(best.get('table') or [], FINAL)
+    return Table((getattr(best, 'result', best) or {}).get('table') or [], FINAL)
 
 # %% ../../nbs/run/03_report.ipynb #c024
 def verdict(
-    best:dict, # Content of best.json
+    best, # Content of best.json, or the `History` of a search that has ended
 )->str: # One line for each target
     "Which targets were met, and by how much the others were missed."
+    best = getattr(best, 'result', best)
+    if not isinstance(best, dict): raise InputError('this search has chosen nothing', 'look at the status of its episodes')
     t,m,f = Targets(**best['targets']),best['metrics'],best['float']; miss = best['missed']; res = []
-    acc,a0 = m.get('accuracy'),f['accuracy']
-    if 'confirm' in best: acc,a0 = best['confirm']['accuracy'],best['confirm']['float']
-    def line(k, v, lim, word): res.append(f"{'missed' if k in miss else 'met   '}  {k}: {_cell(v)} ({word} {lim:.4g} asked)"+(f', short by {100*miss[k]:.2g} %' if k in miss else ''))
-    if t.accuracy is not None: line('accuracy', acc, t.floor(a0), 'at least' if t.direction=='MAX' else 'at most')
+    acc,a0,c = m.get('accuracy'),f['accuracy'],best.get('confirm'); seen = ''
+    if c and 'accuracy' in miss and not t.missed({**m, 'accuracy':c['accuracy']}, c['float']).get('accuracy'): seen = ' on the search data'
+    elif c: acc,a0 = c['accuracy'],c['float']
+    def line(k, v, lim, word, on=''): res.append(f"{'missed' if k in miss else 'met   '}  {k}: {_cell(v)} ({word} {lim:.4g} asked{on})"+(f', short by {100*miss[k]:.2g} % of that' if k in miss else ''))
+    if t.accuracy is not None: line('accuracy', acc, t.floor(a0), 'at least' if t.direction=='MAX' else 'at most', seen)
     if t.compress_ratio is not None: line('compress_ratio', m.get('compress_ratio'), t.compress_ratio, 'at least')
     if t.latency is not None: line('latency', m.get('latency'), t.latency, 'at most')
     return '\n'.join(res) or 'no targets were set'
