@@ -1,11 +1,14 @@
 "Layers are found, named and simulated in networks as users bring them, in both modes."
+import os
 import mindspore as ms
 import numpy as np
 import pytest
+from mindspore import nn
 from nets import make
-from quantnb.graph.ir import read_graph, select
+from quantnb.deploy.onnx import read_at_batch
+from quantnb.graph.ir import muted, read_graph, select
 from quantnb.quant.qnet import QuantNet
-from quantnb.types import Bits, Strategy
+from quantnb.types import Bits, InputError, Strategy
 
 QUANTIZABLE = dict(cnn={'stem','res.0.c1','res.0.c2','res.1.c1','res.1.c2','ds.dw','ds.pw','head'}, grouped={'a'}, conv1d={'a','b','fc'}, mint={'a','b'},
     shared={'a','layers.0','layers.1'}, attention={'mha.in_proj_weight','mha.out_proj','ff','out'}, by_hand={'q','k','v','w'}, recurrent={'fc'}, branch={'a','b'},
@@ -60,3 +63,27 @@ def test_a_new_strategy_compiles_nothing():
     assert graphs
     for w in (2,3,4,8,16,32): outputs(qn.net(Strategy.uniform(paths, w, min(w, 8))), x)
     assert set(qn.cell.compile_cache)==graphs
+
+# ---- what is tried and may fail
+
+class Fixed(nn.Cell):
+    "A network that fixes its batch."
+    def __init__(self): super().__init__(); self.a = nn.Dense(4, 3)
+    def construct(self, x): return self.a(x.view(1, -1))
+
+def test_a_trial_that_fails_is_silent(capfd):
+    with muted(): os.write(2, b'lost')
+    os.write(2, b'seen'); assert capfd.readouterr().err=='seen'
+    net,x = Fixed().set_train(False),(ms.Tensor(np.ones((1,4), np.float32)),)
+    assert len(read_graph(net, x).quantizable)==1
+    capfd.readouterr(); assert read_at_batch(net, x) is None and not capfd.readouterr().err
+
+def test_a_batch_that_the_network_does_not_take_is_named():
+    net,x = Fixed().set_train(False),(ms.Tensor(np.ones((1,4), np.float32)),)
+    q = QuantNet(net, read_graph(net, x), x)
+    with pytest.raises(InputError, match=r'calibration batch Float32\[8, 4\]'): q.calibrate(lambda m: [np.ones((8,4), np.float32)])
+
+def test_a_graph_in_a_terminal_says_why_not():
+    net,x = make('cnn')
+    said = str(select(read_graph(net, x), exclude=['head'])).splitlines()
+    assert len(said)>8 and any('head' in o and 'excluded by the configuration' in o for o in said) and any('stem' in o and 'can be quantized' in o for o in said)

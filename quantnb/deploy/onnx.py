@@ -1288,5 +1288,6 @@ def read_at_batch(
     "Read the operators once more at another batch size; inputs with as many rows as the first are repeated or cut."
     n = inputs[0].shape[0] if inputs[0].ndim else 0
     fit = lambda x: ms.Tensor(np.resize(x.asnumpy(), (b,*x.shape[1:]))) if x.ndim and x.shape[0]==n else x
-    try: return parse(export_mindir(net, tuple(fit(x) for x in inputs), names))
+    try:
+        with muted(): return parse(export_mindir(net, tuple(fit(x) for x in inputs), names))
     except InputError: return None

@@ -168,7 +168,11 @@ def _feed(self:QuantNet, b):
     t = lambda o: o if isinstance(o, ms.Tensor) else ms.Tensor(np.asarray(o))
     if isinstance(b, dict): b = [b[k] for k in self.names] if self.names else list(b.values())
     xs = [t(o) for o in (b if isinstance(b, (tuple,list)) else [b])][:len(self.inputs)]
-    self.forward(*xs)
+    try: self.forward(*xs)
+    except QuantnbError: raise
+    except Exception as e:
+        shapes = lambda ts: ', '.join(f'{o.dtype}{list(o.shape)}' for o in ts)
+        raise InputError(f'the network does not take the calibration batch {shapes(xs)}: {str(e).strip().splitlines()[0]}', f'give batches like the inputs, {shapes(self.inputs)}; only the first axis may differ, and not even that where the network fixes it, as view(1, -1) does') from e
 
 @patch
 def _observe_rest(self:QuantNet):
