@@ -7,6 +7,7 @@ import pytest
 import mindspore as ms
 from mindspore import nn
 from ruamel.yaml import YAML
+from quantnb.deploy.engine import OrtEngine
 from quantnb.deploy.facade import Deployed
 from quantnb.deploy.mindir import load
 from quantnb.graph.ir import read_graph
@@ -138,6 +139,15 @@ def test_every_linear_layer_is_found_and_quantized_with_cache_and_beams(pynative
     ids = model(*x).asnumpy()
     assert (ids!=net(*x).asnumpy()).any(), 'four bits change something'
     for w in (1,3): np.testing.assert_array_equal(model.search(*x, width=w), model.search(*x, width=w, cache=False))
+
+def test_candidates_are_scored_with_several_beams(pynative):
+    net,x,many = small(3),batch(2),batch(40)
+    e = OrtEngine(net, read_graph(net, x), x); e.calibrate(lambda m: m(*many).asnumpy())
+    s = Strategy.uniform([l.path for l in e.graph.quantizable], 4, 8)
+    assert 0<e.divergence_of(s)<1
+    a,b = e.net(s)(*many).asnumpy(),e.sim.net(s)(*many).asnumpy()
+    assert (a==b).all(1).mean()>=.9 and (a!=e.net(None)(*many).asnumpy()).any()
+    np.testing.assert_array_equal(a, e.net(s).search(*many, width=3))
 
 # ---- encoder and one step by themselves
 

@@ -70,6 +70,7 @@ def reference(self:OrtEngine):
 @patch
 def forward(self:OrtEngine, net, *xs):
     "Outputs of a façade, called as the network's inputs are given, as arrays."
+    if own_call(self.like): xs = [ms.Tensor(x) if isinstance(x, np.ndarray) else x for x in xs] # the user's code, which computes with Tensors
     r = net(**dict(zip(self.names, xs))) if self.names else net(*xs)
     return tuple(o.asnumpy() for o in (r if isinstance(r, (tuple,list)) else (r,)) if isinstance(o, ms.Tensor))
 
