@@ -93,7 +93,7 @@ def _failed(what, e):
     "`InputError` for an exception `e` in the user's code."
     lost = isinstance(e, FileNotFoundError) or 'not exist' in str(e)
     return InputError(f'{what} raises {type(e).__name__}{own_line(e)}: {e.args[-1] if lost and e.args else e.args[0] if e.args else e}',
-        'correct the path in the yml or in the script; a relative path of your script starts from the current folder' if lost else 'correct the script, or install what it needs')
+        'correct the path in the yml or in the script; unless the script says otherwise, a relative path starts from the current folder' if lost else 'correct the script or its settings in the yml, or install what it needs')
 
 def _import_module(name, folders):
     "The module `name`; raises `InputError`."

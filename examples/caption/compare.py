@@ -66,11 +66,12 @@ def cache_changes_nothing(engine, strategy, n=24, part='search'):
     return {w: float((net.search(*x, width=w) == net.search(*x, width=w, cache=False)).all(1).mean()) for w in (1, 3)}
 
 
-def examples(folders, part, n=6):
-    "Captions of the first scenes by the exported files, beside one of the references."
+def examples(folders, part, n=4):
+    "Captions by the exported files beside one of the references: of the first scenes, and of the first that float describes wrongly."
     refs = references(part)
-    said = {k: generate.captions(generate.Captioner(f), part, n=n) for k, f in folders.items()}
-    return [dict(reference=refs[i][0], **{k: v[i] for k, v in said.items()}) for i in range(n)]
+    said = {k: generate.captions(generate.Captioner(f), part) for k, f in folders.items()}
+    wrong = [i for i in range(n, len(refs)) if said['float'][i] not in refs[i]][:n]
+    return [dict(reference=refs[i][0], **{k: v[i] for k, v in said.items()}) for i in [*range(n), *wrong]]
 
 
 def markdown(head, rows): return '\n'.join('| ' + ' | '.join(map(str, r)) + ' |' for r in [head, ['---']*len(head), *rows]) + '\n'
@@ -88,7 +89,8 @@ def tables(d):
         names = list(d['speed'][0]['ms'])
         res += '\nMilliseconds a scene of the loop over the files, in turns; in brackets how many times as fast as float:\n\n' + markdown(['threads', 'scenes at once', *names],
             [[r['threads'], r['batch'], *(f"{r['ms'][k]:.2f} ({r['ratio'][k]:.2f})" for k in names)] for r in d['speed']])
-    if 'examples' in d: res += '\nThe first test scenes:\n\n' + markdown(list(d['examples'][0]), [list(r.values()) for r in d['examples']])
+    if 'english' in d: res += '\nThe same files in English, from the same encoder: ' + ', '.join(f"{k} CIDEr {m['CIDEr']:.3f}, {100*m['right']:.1f} % right" for k, m in d['english'].items()) + '.\n'
+    if 'examples' in d: res += '\nThe first test scenes, and the first that float describes wrongly:\n\n' + markdown(list(d['examples'][0]), [list(r.values()) for r in d['examples']])
     if 'cache' in d: res += '\nWith and without the cache the quantized network says the same: ' + '; '.join(f"{k}: " + ', '.join(f"{100*v:.0f} % of the scenes with {w} beam{'s'*(int(w) > 1)}" for w, v in c.items()) for k, c in d['cache'].items()) + '.\n'
     return res
 
@@ -109,12 +111,13 @@ if __name__ == '__main__':
     p.add_argument('--out', type=Path, default=generate.EXAMPLE/'compare.json')
     args = p.parse_args()
     if args.tasks:
-        task, engine, exporter = open_parts()
         found = {t.name: chosen(t) for t in args.tasks}
+        task, engine, exporter = open_parts()
         uniform = Strategy.uniform([l.path for l in engine.graph.quantizable], 8, 8)
         timed = ['float', 'uniform 8', *(k for k, s in found.items() if s != uniform)]  # the same strategy under two names would only show the noise
         d, folders = dict(part=args.part), {k: args.folder/k for k in timed}
         for key, make in dict(ceiling=lambda: scores([r[0] for r in references(args.part)], args.part)['CIDEr'], rows=lambda: rows(task, engine, exporter, found, args.part, args.folder), speed=lambda: generate.compare(folders), examples=lambda: examples(folders, args.part),
+                              english=lambda: {k: scores(generate.captions(generate.Captioner(f), args.part, 'en'), args.part, 'en') for k, f in folders.items()},
                               cache=lambda: {k: cache_changes_nothing(engine, s) for k, s in found.items()}).items():
             d[key] = make()
             args.out.write_text(json.dumps(d, indent=1, ensure_ascii=False), encoding='utf-8')

@@ -30,7 +30,10 @@ def write_parts(exporter, strategy, folder, mindir=True): # -> {file name: bytes
     return {k: len(m) for k, m in files.items()}
 
 
-def chosen(task_dir): return Strategy.from_json(json.loads((Path(task_dir)/'output'/'best.json').read_text())['strategy'])
+def chosen(task_dir):
+    file = Path(task_dir)/'output'/'best.json'
+    if not file.is_file(): raise SystemExit(f'there is no {file}: name the folder of a task that has chosen, such as tasks/quant_caption')
+    return Strategy.from_json(json.loads(file.read_text())['strategy'])
 
 
 if __name__ == '__main__':
@@ -39,6 +42,7 @@ if __name__ == '__main__':
     p.add_argument('--out', type=Path, help='folder for the files; parts in the folder of the task')
     p.add_argument('--float', type=Path, help='folder for the float files, for comparison')
     args = p.parse_args()
+    best = chosen(args.task)
     _, _, exporter = open_parts()
-    for strategy, folder in ((chosen(args.task), args.out or args.task/'parts'), *[(None, args.float)]*bool(args.float)):
+    for strategy, folder in ((best, args.out or args.task/'parts'), *[(None, args.float)]*bool(args.float)):
         for k, n in write_parts(exporter, strategy, folder).items(): print(f'{n:10,} {folder/k}')

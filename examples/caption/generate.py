@@ -20,6 +20,8 @@ EXAMPLE = Path(__file__).resolve().parent
 class Captioner:
     "Greedy captions by `model.encoder.onnx` and `model.decoder.onnx`."
     def __init__(self, folder, threads=1):
+        lost = [f for f in ('model.encoder.onnx', 'model.decoder.onnx') if not (Path(folder)/f).is_file()]
+        if lost: raise SystemExit(f'there is no {Path(folder)/lost[0]}: name output/best of a task, or a folder that export.py has written')
         o = ort.SessionOptions()
         o.intra_op_num_threads, o.log_severity_level = threads, 3
         o.add_session_config_entry('session.intra_op.allow_spinning', '0')

@@ -97,12 +97,16 @@ def train(c, parts, steps, batch, seed, peak, work, every=50):
         return text, kind, opt(ops.clip_by_global_norm(g, 1.))
 
     state, first, data = work/'state.ckpt', 0, Batches(*parts['train'], batch, seed)
+    mine, file = json.loads(json.dumps(dict(network=c.model, steps=steps, batch=batch, seed=seed, peak=peak))), work/'settings.json'
     if state.exists():
+        if not file.exists() or json.loads(file.read_text()) != mine:
+            raise SystemExit(f'{work} holds the state of a training with other settings: delete it, or name another folder with --work')
         d = ms.load_checkpoint(str(state))
         first = int(d.pop('done').asnumpy())
         ms.load_param_into_net(loss, d)
         ms.load_param_into_net(opt, d)
         print(f'going on after step {first}', flush=True)
+    else: file.write_text(json.dumps(mine))
     t, sums = time.perf_counter(), np.zeros(2)
     for i in range(first, steps):
         text, kind, _ = update(*(ms.Tensor(o) for o in data(i)))

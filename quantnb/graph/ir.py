@@ -432,7 +432,7 @@ def find_layers(
         if w: groups.setdefault((w[1], _kind(n)), []).append((n, w[0], w[2]))
         elif _kind(n)=='dense':
             res.append(Layer(f'{n.scope or "net"}:{n.op}-{n.id}', 'matmul', n.op, '', (), y_shape=g.values[n.outs[0]].shape or (), nodes=(n.id,), reason='no weight: a product of two activations'))
-        elif _kind(n) in WHY:
+        elif _kind(n) in WHY and n.op not in TABLES: # what gathers from an activation is no table
             res.append(Layer(f'{n.scope or "net"}:{n.op}-{n.id}', _kind(n), n.op, '', (), nodes=(n.id,), reason=WHY[_kind(n)]))
     one = (nn.Conv1d,) + tuple(getattr(ms.mint.nn, o) for o in ('Conv1d',) if hasattr(ms.mint.nn, o))
     tables = {p for p,k in groups if k=='embedding'}

@@ -250,8 +250,9 @@ def make_agent(self:SearchPipeStep):
     algorithm = 'random' if c.policy.agent=='random' else s.type
     self.sensitivity = self.measure_sensitivity()
     seeds = structured(self.codec, self.cost, fence, self.losses, t if fence else None, divergence_loss(self.sensitivity) or None)
-    low = self.codec.decode([0.]*len(self.codec)) # the budget spends what is left over, but this reward pays for every byte beyond it
-    if fence and s.reward_type=='compress_first' and low not in seeds and self.cost.ratio(low)>=t: seeds.insert(1, low)
+    if fence and s.reward_type=='compress_first': # the budget spends what is left over, but this reward pays for every byte beyond it
+        even = dict.fromkeys(self.codec.decode([x]*len(self.codec)) for x in np.linspace(0, 1, 25)) # the same widths everywhere, the narrowest first
+        for k,o in enumerate(o for o in even if o not in seeds and self.cost.ratio(o)>=t): seeds.insert(1+k, o)
     self.agent = get_algorithm(algorithm)(self.codec, self.features, self.cost, c.policy, wall=fence, seeds=seeds, seed=c.seed)
     self.make_reward()
 

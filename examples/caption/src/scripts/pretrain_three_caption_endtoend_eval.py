@@ -4,6 +4,7 @@ The settings come from the JSON at `file_config` with the yml's `config` laid ov
 the example's folder, that of the output from the current one.
 """
 import json, math
+from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +16,27 @@ from ..tools.metrics import caption_metrics
 from ..tools.misc import read_config
 
 EXAMPLE = Path(__file__).resolve().parents[2]
+TRAINING = ('start_learning_rate', 'end_learning_rate', 'decay_steps', 'data_type', 'audio_dim', 'use_data_fix', 'use_mask_fix', 'init_loss_scale',
+            'loss_scale_factor', 'scale_window', 'full_batch', 'data_url', 'train_url')  # of the original; nothing here depends on them
 ABSENT = dict(use_vit='a ViT in front of the encoder', use_video='video', use_moe='experts', use_parallel='several devices', use_txt_out='a text encoder')
+
+
+def check(opts):
+    "`ValueError` for a setting that is not known, or that this example cannot fulfil."
+    known = {*read_config(EXAMPLE/'config'/'ftcap_quant.json'), *TRAINING, *ABSENT}
+    odd = [k for k in opts if k not in known]
+    if odd: raise ValueError(f'{odd[0]}: there is no such setting; ' + (f'did you mean {near[0]}?' if (near := get_close_matches(odd[0], known, 1)) else f'there are {", ".join(sorted(known))}'))
+    for k in ('beam_width', 'val_batch_size', 'img_dim', 'patch_size'):
+        if not (isinstance(opts[k], int) and opts[k] > 0): raise ValueError(f'{k}: {opts[k]!r} is no positive whole number')
+    for k, names in dict(language=grammar.LANGUAGES, eval_part=scenes.PARTS).items():
+        if opts[k] not in names: raise ValueError(f'{k}: {opts[k]!r} is not one of {", ".join(names)}')
+    for k, what in ABSENT.items():
+        if opts.get(k): raise ValueError(f'{k}: this example has no network with {what}; set it to False')
 
 
 def build(opts, compute_type=ms.float16):
     "The network as the settings describe it, its weights random."
-    for k, what in ABSENT.items():
-        if opts.get(k): raise ValueError(f'{k}: this example has no network with {what}; set it to False')
+    check(opts)
     d_in = opts.patch_size**2 if opts.use_patch else opts.img_dim  # raw patches, or features that somebody else has computed
     return CaptionNet(opts.model, d_in, opts.beam_width, grammar.start(opts.language), compute_type)
 
@@ -29,7 +44,11 @@ def build(opts, compute_type=ms.float16):
 def opt_caption_model_eval(opts): # `ckpt_file`, `beam_width`, `language`, `use_patch`, `img_dim`, ...
     "The trained network in evaluation mode."
     net, file = build(opts), EXAMPLE/opts.ckpt_file
+    if not file.is_file(): raise FileNotFoundError(f'ckpt_file: {file} does not exist; the path starts from the folder of the example')
     weights = {k: ms.Parameter(v.astype(ms.float32), name=k) for k, v in ms.load_checkpoint(str(file)).items()}
+    rows, k = net.encoder.uniter.img_embeddings.img_linear.weight.shape[1], 'encoder.uniter.img_embeddings.img_linear.weight'
+    if k in weights and weights[k].shape[1] != rows:
+        raise ValueError(f'use_patch, patch_size, img_dim: these settings make rows of img_feat {rows} wide, and {file.name} is for rows of {weights[k].shape[1]}; it needs weights that were trained so')
     missing, _ = ms.load_param_into_net(net, weights, strict_load=True)
     if missing: raise ValueError(f'{file.name} lacks {len(missing)} parameters, such as {missing[0]}: it is not a checkpoint of this network')
     return net.set_train(False)
