@@ -25,7 +25,7 @@ def example():
     sys.path.insert(0, str(EXAMPLE))
     yield
     sys.path.remove(str(EXAMPLE))
-    for k in [k for k in sys.modules if k in ('src','generate') or k.startswith('src.')]: del sys.modules[k]
+    for k in [k for k in sys.modules if k in ('src','generate','train','prepare') or k.startswith('src.')]: del sys.modules[k]
 
 @pytest.fixture
 def pynative():
@@ -175,6 +175,26 @@ def test_a_loop_over_the_exported_parts_captions_as_the_network(tmp_path, pynati
         args = at(3+t),at(t),*past,*memory,x[2]; ref = q.decoder(*args)
         for a,b in zip(parts['model.decoder.mindir'](*args), ref): same(a, b)
         past = ref[1:]
+
+# ---- training
+
+def test_training_goes_on_where_it_was_interrupted(tmp_path, monkeypatch):
+    import train
+    from src.tools.misc import read_config
+    c = read_config(EXAMPLE/'config'/'ftcap_quant.json'); c['model'].update(SMALL|dict(max_length=20, vocab_size=93))
+    with np.load(EXAMPLE/'caption.npz') as z: parts = dict(train=(z['search_items'], z['search_labels']))
+    def run(name, steps=2, seed=1):
+        (tmp_path/name).mkdir(exist_ok=True)
+        return {p.name:p.asnumpy() for p in train.train(c, parts, steps, 4, seed, 1e-2, tmp_path/name, every=1).get_parameters()}
+    a,draw = run('a'),train.Batches.__call__
+    def broken(self, step):
+        if step==1: raise KeyboardInterrupt
+        return draw(self, step)
+    monkeypatch.setattr(train.Batches, '__call__', broken)
+    with pytest.raises(KeyboardInterrupt): run('b')
+    monkeypatch.undo(); b = run('b')
+    assert all((a[k]==b[k]).all() for k in a) and not all((a[k]==v).all() for k,v in run('c', seed=2).items())
+    with pytest.raises(SystemExit, match='other settings'): run('b', seed=2)
 
 # ---- the functions of the yml
 

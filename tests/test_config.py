@@ -56,7 +56,7 @@ BAD = [
     ('[nas]', '[nsa]', 7, 'pipeline', 'did you mean "nas"?'),
     ('[nas]', '[]', 7, 'pipeline', 'one step'),
     ('pipeline: [nas]', '', 0, 'pipeline', 'is missing'),
-    ('{network: get_model', '{network: get_modle', 11, 'nas.model.model_desc.common.network', 'did you mean "get_model"?'),
+    ('{network: get_model', '{network: get_modle', 11, 'nas.model.model_desc.common.network', '"get_model" is: one of the two is misspelt'),
     ('{network: get_model, ', '{', 11, 'nas.model.model_desc.common.network', 'is missing'),
     ('{network: get_model', '{network: {type: get_model, file_config: no.json}', 11, 'nas.model.model_desc.common.network.file_config', 'there is no file'),
     ('{network: get_model', '{network: {config: {a: 1}}', 11, 'nas.model.model_desc.common.network.type', 'is missing'),
