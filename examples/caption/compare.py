@@ -113,9 +113,10 @@ if __name__ == '__main__':
     if args.tasks:
         found = {t.name: chosen(t) for t in args.tasks}
         task, engine, exporter = open_parts()
-        uniform = Strategy.uniform([l.path for l in engine.graph.quantizable], 8, 8)
-        timed = ['float', 'uniform 8', *(k for k, s in found.items() if s != uniform)]  # the same strategy under two names would only show the noise
-        d, folders = dict(part=args.part), {k: args.folder/k for k in timed}
+        paths = [l.path for l in engine.graph.quantizable]
+        first = {}  # the same strategy under two names would only show the noise
+        for k, v in {'float': None, 'uniform 8': Strategy.uniform(paths, 8, 8), 'uniform 4': Strategy.uniform(paths, 4, 8), **found}.items(): first.setdefault(v, k)
+        d, folders = dict(part=args.part), {k: args.folder/k for k in first.values()}
         for key, make in dict(ceiling=lambda: scores([r[0] for r in references(args.part)], args.part)['CIDEr'], rows=lambda: rows(task, engine, exporter, found, args.part, args.folder), speed=lambda: generate.compare(folders), examples=lambda: examples(folders, args.part),
                               english=lambda: {k: scores(generate.captions(generate.Captioner(f), args.part, 'en'), args.part, 'en') for k, f in folders.items()},
                               cache=lambda: {k: cache_changes_nothing(engine, s) for k, s in found.items()}).items():
