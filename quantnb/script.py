@@ -92,7 +92,7 @@ def own_line(
 def _failed(what, e):
     "`InputError` for an exception `e` in the user's code."
     lost = isinstance(e, FileNotFoundError) or 'not exist' in str(e)
-    return InputError(f'{what} raises {type(e).__name__}{own_line(e)}: {e.args[-1] if lost and e.args else e.args[0] if e.args else e}',
+    return InputError(f'{what} raises {type(e).__name__}{own_line(e)}: {e.args[0] if len(e.args)==1 else e}',
         'correct the path in the yml or in the script; unless the script says otherwise, a relative path starts from the current folder' if lost else 'correct the script or its settings in the yml, or install what it needs')
 
 def _import_module(name, folders):

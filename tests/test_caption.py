@@ -214,6 +214,16 @@ def test_settings_are_read(opts):
         with pytest.raises(ValueError, match=k): m.build(Options(opts, **{k:True}))
     with pytest.raises(ValueError, match='use_patch'): m.get_input_data(Options(opts, use_patch=False))
 
+def test_settings_that_cannot_be_are_named(opts):
+    from src.scripts import pretrain_three_caption_endtoend_eval as m
+    from src.tools.misc import Options
+    seed = dict(leaves(YAML(typ='safe').load((HERE/'data'/'opt_caption_ms_quant.yml').read_text())))
+    m.check(Options(opts, **{k[-1]:v for k,v in seed.items() if k[-3:-1]==('network','config')})) # all that the original gives
+    for match,more in {'did you mean beam_width':dict(beam_widht=3), 'beam_width: 0':dict(beam_width=0), "language: 'fr'":dict(language='fr'), "eval_part: 'nope'":dict(eval_part='nope')}.items():
+        with pytest.raises(ValueError, match=match): m.build(Options(opts, **more))
+    with pytest.raises(FileNotFoundError, match='folder of the example'): m.opt_caption_model_eval(Options(opts, ckpt_file='none.ckpt'))
+    with pytest.raises(ValueError, match='rows of img_feat 768 wide'): m.opt_caption_model_eval(Options(opts, use_patch=False))
+
 def test_evaluation_writes_captions_and_compares_them(opts, tmp_path):
     pytest.importorskip('pycocoevalcap')
     from src.scripts import pretrain_three_caption_endtoend_eval as m

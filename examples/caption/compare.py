@@ -21,8 +21,7 @@ from src.tools.misc import read_config
 
 
 def references(part, language='zh'):
-    g = script.grammar
-    return [[g.decode(g.encode(r), language) for r in rs] for rs in script.scenes.load(str(generate.EXAMPLE/'caption.npz'), part).references(language)]
+    return script.scenes.load(str(generate.EXAMPLE/'caption.npz'), part).texts(language)
 
 
 def scores(texts, part, language='zh'):
@@ -34,10 +33,9 @@ def scores(texts, part, language='zh'):
 def same(a, b): return float(np.mean([x == y for x, y in zip(a, b)]))
 
 
-def rows(task, engine, exporter, found, part, folder):
+def rows(task, engine, exporter, strategies, part, folder):
     "One row a strategy: what the network says under it, what the exported files say, and how large they are."
-    opts, cost, paths = read_config(generate.EXAMPLE/'config'/'ftcap_quant.json'), cost_model(task, engine.graph), [l.path for l in engine.graph.quantizable]
-    strategies, res, float_cider = {'float': None, 'uniform 8': Strategy.uniform(paths, 8, 8), 'uniform 4': Strategy.uniform(paths, 4, 8), **found}, [], None
+    opts, cost, res, float_cider = read_config(generate.EXAMPLE/'config'/'ftcap_quant.json'), cost_model(task, engine.graph), [], None
     for name, s in strategies.items():
         sizes = write_parts(exporter, s, folder/name)
         twin = next((r for r in res if strategies[r['name']] == s), None)
@@ -114,10 +112,11 @@ if __name__ == '__main__':
         found = {t.name: chosen(t) for t in args.tasks}
         task, engine, exporter = open_parts()
         paths = [l.path for l in engine.graph.quantizable]
+        strategies = {'float': None, 'uniform 8': Strategy.uniform(paths, 8, 8), 'uniform 4': Strategy.uniform(paths, 4, 8), **found}
         first = {}  # the same strategy under two names would only show the noise
-        for k, v in {'float': None, 'uniform 8': Strategy.uniform(paths, 8, 8), 'uniform 4': Strategy.uniform(paths, 4, 8), **found}.items(): first.setdefault(v, k)
+        for k, v in strategies.items(): first.setdefault(v, k)
         d, folders = dict(part=args.part), {k: args.folder/k for k in first.values()}
-        for key, make in dict(ceiling=lambda: scores([r[0] for r in references(args.part)], args.part)['CIDEr'], rows=lambda: rows(task, engine, exporter, found, args.part, args.folder), speed=lambda: generate.compare(folders), examples=lambda: examples(folders, args.part),
+        for key, make in dict(ceiling=lambda: scores([r[0] for r in references(args.part)], args.part)['CIDEr'], rows=lambda: rows(task, engine, exporter, strategies, args.part, args.folder), speed=lambda: generate.compare(folders), examples=lambda: examples(folders, args.part),
                               english=lambda: {k: scores(generate.captions(generate.Captioner(f), args.part, 'en'), args.part, 'en') for k, f in folders.items()},
                               cache=lambda: {k: cache_changes_nothing(engine, s) for k, s in found.items()}).items():
             d[key] = make()

@@ -12,7 +12,7 @@ matplotlib.use('Agg')
 import matplotlib.pyplot as plt
 
 from generate import EXAMPLE, Captioner, captions
-from src.data import grammar, scenes
+from src.data import scenes
 
 
 def draw(s, refs, said, which, columns=4):
@@ -40,5 +40,5 @@ if __name__ == '__main__':
     args = p.parse_args()
     n = args.first + 8
     s = scenes.load(str(EXAMPLE/'caption.npz'), 'test', n)
-    refs = [[grammar.decode(grammar.encode(r), 'en') for r in rs] for rs in s.references('en')]
+    refs = s.texts('en')
     draw(s, refs, {f.name: captions(Captioner(f), 'test', 'en', n=n) for f in args.folders}, range(args.first, n)).savefig(args.out, dpi=90)

@@ -34,6 +34,7 @@ def _read(nodes, names):
         for j,i in enumerate(n.input):
             if i in names: n.input[j] = names[i]
 
+# %% ../../nbs/deploy/03_mindir.ipynb #c008a
 class _Mindir:
     "A parsed MINDIR whose nodes can be changed."
     def __init__(self, blob):
@@ -86,6 +87,7 @@ def make(self:_Mindir, op, *ins):
     if key not in self.prims: self.prims[key] = pb.PrimitiveProto(name=key, op_type=op, prim_type=1)
     return pb.NodeProto(op_type=f'REF::{key}', input=ins, output=[out], name=out)
 
+# %% ../../nbs/deploy/03_mindir.ipynb #c010a
 @patch
 def put(self:_Mindir, fn, after, nodes):
     "Insert nodes behind the one that makes the value `after`; in front if that is no node's."

@@ -255,6 +255,7 @@ def in_dims(self:_Writer, i=0):
     o = self.other(self.n.ins[i])
     return self.dims(self.n.ins[i], o.name if o is not None else None)
 
+# %% ../../nbs/deploy/00_onnx.ipynb #c017a
 @patch
 def rows(self:_Writer): return self('Shape', self.names[self.g.inputs[0]], start=0, end=1)
 

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from .grammar import captions
+from .grammar import captions, decode, encode
 
 CELL, ITEM, GRID = 32, 28, 2
 SIDE = CELL*GRID
@@ -54,6 +54,7 @@ class Scenes:
         self.scenes = [{c: int(k) for c, k in enumerate(row) if k >= 0} for row in at]
     def __len__(self): return len(self.scenes)
     def references(self, lang): return [captions(s, lang) for s in self.scenes]
+    def texts(self, lang): return [[decode(encode(r), lang) for r in rs] for rs in self.references(lang)]  # the same as the network's captions are written
     def batches(self, size, patch_size=16): # -> four arrays each; the last batch may be smaller
         for i in range(0, len(self), size): yield inputs(self.canvas[i:i+size], patch_size)
 

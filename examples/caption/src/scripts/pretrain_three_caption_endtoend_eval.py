@@ -83,9 +83,9 @@ def captions(model, opts, part): # -> texts, one a scene
 
 def evaluate(model, opts, part):
     "Caption the scenes of one part, write the captions to `output_dir`, and compare them with five references each."
-    texts, refs = captions(model, opts, part), _scenes(opts, part).references(opts.language)
+    texts, refs = captions(model, opts, part), _scenes(opts, part).texts(opts.language)
     predictions = {f'{part}-{i:04}': t for i, t in enumerate(texts)}
-    references = {f'{part}-{i:04}': [grammar.decode(grammar.encode(r), opts.language) for r in rs] for i, rs in enumerate(refs)}
+    references = {f'{part}-{i:04}': rs for i, rs in enumerate(refs)}
     res = caption_metrics(predictions, references, opts.language)
     out = Path(opts.output_dir)/'eval'
     out.mkdir(parents=True, exist_ok=True)
