@@ -166,6 +166,7 @@ class General(Section):
     backend:Literal['mindspore']='mindspore'
     parallel_search:bool=False # Accepted; candidates are tried one after the other
     device_evaluate_before_train:bool=False # Accepted; the model to measure does not exist before the trial
+    memory:Annotated[float, Field(gt=0)]|None=None # GB that the run may use; None: what the machine has free, less 10 %
     task:TaskSection=TaskSection()
     logger:Logger=Logger()
     worker:Worker=Worker()
@@ -364,6 +365,7 @@ class Trainer(Section):
     observer:str='mse' # Registered name: how ranges of activations are found
     bias_correction:bool=True
     low_bits:Literal['int8','int4']='int8' # How widths below 8 are stored in the ONNX file
+    output_kind:Literal['auto','scores','values','labels']='auto' # What the first output holds: class scores; embeddings, maps or numbers; labels
 
 # %% ../nbs/01_config.ipynb #c056
 def _host_problem(v):

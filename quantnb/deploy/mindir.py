@@ -43,7 +43,7 @@ class _Mindir:
         self.fns = {f.name:f for f in [self.m.graph,*self.m.functions]}
         self.nodes = {k:_take(f.node) for k,f in self.fns.items()}
         self.prims = {p.name:p for p in self.m.primitives}
-        self.params = {p.name.split(':')[-1]:p for p in self.m.graph.parameter}
+        self.params = {own_name(self.m.graph, p):p for p in self.m.graph.parameter}
         self.consts,self.done,self.indices,alias = {},{},{},{}
         for k,ns in self.nodes.items():
             for n in ns:
@@ -253,8 +253,8 @@ def norm_to_bias(self:_Mindir, g, norm, own):
     if any(g.users[o] or o in g.outputs for o in norm.outs[1:]): return False
     x = n.input[0]
     if own is not None:
-        o = self.find(own.pb)
-        x = next(i for i,v in zip(o.input, own.ins) if g.root(v)[0] is None)
+        o = self.find(own[0].pb)
+        x = next(i for i,v in zip(o.input, own[0].ins) if g.root(v)[0] is None)
     b = self.make('BiasAdd', x, n.input[2], self.const(0)) # 0: channels on axis 1
     self.put(fn, n.output[0], [b])
     self.replace({m.output[0]:b.output[0] for m in readers})
@@ -319,7 +319,7 @@ def _short(i):
 @patch
 def short_names(self:_Mindir):
     "Old name to new: Parameters and inputs lose their prefix, everything else gets the shortest name that is free."
-    keep = {p.name:k for k,p in self.params.items()} | {i.name:i.name.split(':')[-1] for i in self.m.graph.input}
+    keep = {p.name:k for k,p in self.params.items()} | {i.name:own_name(self.m.graph, i) for i in self.m.graph.input}
     if len(set(keep.values()))<len(keep): keep = {p.name:k for k,p in self.params.items()}
     free = (s for s in map(_short, itertools.count()) if s not in set(keep.values()))
     old = itertools.chain((n.output[0] for n in self.consts.values()), self.prims, self.fns, (i.name for f in self.fns.values() for i in f.input),

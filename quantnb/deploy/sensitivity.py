@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from fastcore.basics import patch
 from onnx import helper as oh
 from ..types import *
-from ..quant.qnet import divergence
+from ..rows import WORK, cut, row_count, rows_that_fit
+from ..compare import Divergence, output_kind
 from .onnx import *
 from .qdq import *
-from .qdq import CLIP, HEAVY, POOL, rows as cut
+from .qdq import CLIP, HEAVY, POOL
 
 # %% ../../nbs/deploy/05_sensitivity.ipynb #c005
 _fused = HEAVY|POOL|CLIP|{'Add','Concat'}
@@ -44,9 +45,10 @@ def _suffix(pieces, base, outputs):
 # %% ../../nbs/deploy/05_sensitivity.ipynb #c006
 class _Suffixes:
     "Graphs behind a layer, cut out of the graphs of strategies."
+    session_bytes = 2**22 # that a session takes besides its constants and activations
     def __init__(self, builder, base):
         self.b,self.st = builder,base; self.pieces,self.used = builder.pieces(base); self.base = {n.bytes for n in self.pieces}
-        m = onnx.shape_inference.infer_shapes(onnx.load_from_string(builder.build(base)))
+        m = onnx.shape_inference.infer_shapes(onnx.load_from_string(builder.stubbed(self.pieces, self.used, *builder.io)))
         self.info = {v.name:v for v in [*m.graph.value_info, *m.graph.input]}
         self.inputs,self.outputs = [v.name for v in builder.o.inputs],[v.name for v in builder.o.outputs]
     def of(self, strategy):
@@ -88,43 +90,55 @@ def sensitivities(
     paths=None, # Layers; all if None
     chunk:int=8, # Samples at a time
     workers:int=2,
-    limit:int=2**29, # Bytes of the suffixes that are open at once
+    limit:int=2**28, # Bytes of the suffixes that are open at once
+    kinds:tuple=None, # Kind of each output; found from the float outputs if None
+    progress=None, # Called with the share that is done
 )->Sensitivity:
     "Divergence of every layer at every width."
     t0,o = time.time(),builder.o
     paths = list(paths or dict.fromkeys(builder.path[n.name] for n in builder.ops if n.name in builder.path))
     st = Strategy.uniform(builder.q.layers, base.w, base.a); S = _Suffixes(builder, st)
-    parts = list(_parts(inputs or builder.inputs or builder.q.inputs, rows, chunk, o.dynamic))
-    todo = [(p,b) for p in paths for b in widths if b!=base]; outs = {k:[] for k in todo}; ref,same = [],[]
+    parts = list(_parts(inputs or builder.inputs or builder.q.inputs, rows, rows_that_fit(4*o.row_bytes, chunk), o))
+    todo = [(p,b) for p in paths for b in widths if b!=base]
     with cf.ThreadPoolExecutor(workers) as pool:
-        f = session(o.bytes()); ref = [f.run(None, dict(zip(S.inputs, x))) for x in parts]
-        while todo or not same: todo = S.run(todo, parts, outs, same, pool, limit)
-    join = lambda rs: tuple(np.concatenate(v) if v[0].ndim else v[0] for v in zip(*rs))
-    ref = join(ref); b0 = divergence(ref, join(same)); n = sum(len(x[0]) if x[0].ndim else 1 for x in parts)
-    table = {(p,base):b0 for p in paths}|{k: divergence(ref, join(v)) if v else b0 for k,v in outs.items()}
+        parts,ref = _float_answers(o, parts); kinds = kinds or tuple(output_kind(np.concatenate(v) if v[0].ndim else v[0]) for v in zip(*ref)); n = sum(map(row_count, parts))
+        same,scores = Divergence(kinds),{k:Divergence(kinds) for k in todo}; k = len(todo)
+        while todo or not same.parts:
+            todo = S.run(todo, parts, ref, scores, same, pool, limit)
+            if progress: progress(1-len(todo)/max(1, k))
+    b0 = same.value
+    table = {(p,base):b0 for p in paths}|{k: d.value if d.parts else b0 for k,d in scores.items()}
     return Sensitivity({(p,b):table[p,b] for p in paths for b in [*widths, *[base]*(base not in widths)]}, b0, st, n, time.time()-t0)
 
-def _parts(inputs, rows, chunk, dynamic):
-    "At most `rows` samples, a few at a time."
+def _float_answers(o, parts):
+    "(parts, what the float graph answers to each), as many as their outputs' bytes allow."
+    f,ref,size = o.open(),[],0
+    for x in parts:
+        ref.append(f.run(None, o.feed(x))); size += sum(a.nbytes for a in ref[-1])
+        if size>WORK//2: break
+    return parts[:len(ref)],ref
+
+def _parts(inputs, rows, chunk, o):
+    "At most `rows` samples, a few at a time, of inputs that the graph takes."
     n = 0
     for xs in inputs:
-        for p in cut(xs, chunk) if dynamic else [xs]:
+        for p in cut(xs, chunk) if o.dynamic else [xs]:
             if n>=rows: return
-            yield tuple(np.ascontiguousarray(x) for x in p); n += len(p[0]) if p[0].ndim else 1
+            yield tuple(o.feed(p).values()); n += row_count(p)
 
 # %% ../../nbs/deploy/05_sensitivity.ipynb #c010
 @patch
-def run(self:_Suffixes, todo, parts, outs, same, pool, limit):
-    "Run as many suffixes as may be open at once, filling `outs`; gives back what is left to do."
+def run(self:_Suffixes, todo, parts, ref, scores, same, pool, limit):
+    "Run as many suffixes as may be open at once and judge each part's outputs; gives back what is left to do."
     made,size,n = [],0,0
     for n,(p,b) in enumerate(todo, 1):
         m = self.of(Strategy({**self.st, p:b}))
-        if m is not None: made.append(((p,b), m)); size += self.b.nbytes([i for o in m[0] for i in o.ins if i in self.b.inits]) # each reader packs its own copy
+        if m is not None: made.append(((p,b), m)); size += self.session_bytes+self.b.nbytes([i for o in m[0] for i in o.ins if i in self.b.inits]) # each reader packs its own copy
         if size>limit: break
     need = list(dict.fromkeys(t for _,m in made for t in m[2] if t not in self.inputs)); names = [*self.outputs, *need]
     base = self.capture(need); made = list(pool.map(lambda o: (o[0], self.open(*o[1]), o[1][2]), made))
-    for x in parts:
+    for k,x in enumerate(parts):
         v = dict(zip(names, base.run(names, dict(zip(self.inputs, x))))); v.update(zip(self.inputs, x))
-        if len(same)<len(parts): same.append([v[t] for t in self.outputs])
-        for key,r in pool.map(lambda o: (o[0], o[1].run(None, {t:v[t] for t in o[2]})), made): outs[key].append(r)
+        if same.parts<len(parts): same.update(ref[k], [v[t] for t in self.outputs])
+        for key,r in pool.map(lambda o: (o[0], o[1].run(None, {t:v[t] for t in o[2]})), made): scores[key].update(ref[k], r)
     return todo[n:]

@@ -9,6 +9,7 @@ __all__ = ['ActGrid', 'fake_quantize', 'WeightGrid', 'quantize_weight']
 import math
 import numba as nb, numpy as np
 from dataclasses import dataclass
+from ..types import *
 
 # %% ../../nbs/quant/00_grid.ipynb #c005
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def _best_scales(w, lo, hi, tries):
     out = np.ones(w.shape[0], np.float32)
     for c in range(w.shape[0]):
         m = np.abs(w[c]).max()
-        if m==0: continue
+        if m<1e-30: continue # a smaller step is no float32 number any more
         best = np.inf; sc = np.float32(m/hi)
         for k in range(tries):
             s = np.float32(m/hi*(.12+.93*k/(tries-1)))
@@ -98,6 +99,14 @@ class WeightGrid:
         "float32 values, shape of the weight."
         if self.bits==16: return self.q.astype(np.float32)
         return self.q.astype(np.float32)*self.spread(self.scale)
+    def widened(self,
+        where:np.ndarray, # bool [C]
+        scale:np.ndarray, # [C]
+    ): # WeightGrid
+        "The same weight with other, larger scales in some channels."
+        s = np.where(where, scale, self.scale.ravel()).astype(np.float32)
+        q = np.rint(self.q*self.spread((self.scale.ravel().astype(np.float64)/s).astype(np.float32))).astype(np.int8)
+        return WeightGrid(q, s, self.axis, self.bits)
 
 # %% ../../nbs/quant/00_grid.ipynb #c015
 def quantize_weight(
@@ -108,13 +117,13 @@ def quantize_weight(
 )->WeightGrid:
     "Put a weight on the grid with the least squared error per channel."
     w = np.asarray(w, np.float32)
-    if not np.isfinite(w).all(): raise ValueError('the weight has values that are not finite')
+    if not np.isfinite(w).all(): raise InputError('the weight has values that are NaN or infinite', 'check the checkpoint')
     if bits==16: return WeightGrid(w.astype(np.float16), None, axis, 16)
     if not 2<=bits<=8: raise ValueError(f'a weight grid has 2 to 8 bits or 16, not {bits}')
     lo,hi = -2.**(bits-1),2.**(bits-1)-1
     rows = np.ascontiguousarray(np.moveaxis(w, axis, 0)).reshape(w.shape[axis], -1)
     if clip=='mse': s = _best_scales(rows, lo, hi, 40)
-    else: s = np.abs(rows).max(1).astype(np.float32)/np.float32(hi); s[s==0] = 1
+    else: s = np.abs(rows).max(1).astype(np.float32)/np.float32(hi); s[s<1e-30] = 1
     g = WeightGrid(np.empty(w.shape, np.int8), s, axis, bits)
     g.q[...] = np.clip(np.rint(w/g.spread(s)), lo, hi)
     return g

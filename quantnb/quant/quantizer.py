@@ -25,7 +25,9 @@ class Quantizer:
     ):
         if observer not in OBSERVERS: raise InputError(f'no observer is called {observer!r}', f'one of {sorted(OBSERVERS)}')
         self.graph,self.range,self.correct = graph,OBSERVERS[observer],bias_correction
-        self.params = {k: np.array(v, np.float32) if np.issubdtype(np.asarray(v).dtype, np.floating) else np.array(v) for k,v in params.items()}
+        self.params = {k: np.asarray(v, np.float32) if np.issubdtype(np.asarray(v).dtype, np.floating) else np.asarray(v) for k,v in params.items()} # views of the network's memory where it is float32
+        for k,v in self.params.items():
+            if v.dtype.kind=='f' and not np.isfinite(v).all(): raise InputError(f'the Parameter {k} holds NaN or infinite values', 'check the checkpoint')
         self.folded = fold_params(graph, self.params)
         self.layers = {l.path:l for l in graph.quantizable}
         self.observers,self.inputs = {},[] # filled by calibration
@@ -35,31 +37,43 @@ class Quantizer:
 
 # %% ../../nbs/quant/04_quantizer.ipynb #c007
 @patch
+def calibrated(self:Quantizer,
+    observers:dict, # Layer path to `Observer` that has seen the calibration data
+    inputs:list, # Tuples of arrays: what calibration fed, or a part of it
+):
+    "Take what calibration has seen; grids that were made before are forgotten."
+    self.observers,self.inputs = observers,inputs
+    self._w.clear(); self._a.clear(); self._b.clear()
+
+@patch
 def _find_bias(self:Quantizer, l):
     g = self.graph; self.bias_param[l.path],self.bias_nodes[l.path] = None,()
     if l.path in self.folded:
-        n = g.nodes[self.folded[l.path]]; own = _added(g, g.nodes[l.nodes[0]])
+        n = g.nodes[self.folded[l.path]]; own = _added(g, l, g.nodes[l.nodes[0]])
         self.bias_param[l.path],self.bias_nodes[l.path] = n.ins[2],tuple(o.id for o in (own and own[1],n) if o)
         return
     if 'shared' in l.note: return
-    found = [_operand(g, g.nodes[i], l.c_out) or _added(g, g.nodes[i]) for i in l.nodes]
+    found = [_operand(g, g.nodes[i], l.c_out) or _added(g, l, g.nodes[i]) for i in l.nodes]
     names = {f and f[0] for f in found}
-    if len(names)==1 and None not in names and self.params[found[0][0]].size==l.c_out:
-        self.bias_param[l.path],self.bias_nodes[l.path] = found[0][0],tuple(f[1].id for f in found if f[1] is not None)
+    if len(names)!=1 or None in names: return
+    nodes = tuple(f[1].id for f in found if f[1] is not None); p = found[0][0]
+    if readers_of(g, p)<=set(nodes or l.nodes): self.bias_param[l.path],self.bias_nodes[l.path] = p,nodes # a Parameter that others read, too, cannot carry this layer's correction
 
 def _operand(g, n, c):
     "Bias operand of the operator itself."
     for i in n.ins[2:]:
         if isinstance(i, str) and g.values[i].kind=='param' and g.values[i].shape==(c,): return i,None
 
-def _added(g, n):
-    "Bias Parameter added right behind the operator (casts between them allowed), and the node that adds it."
-    nm = n.outs[0]
-    while len(g.users[nm])==1 and (u := g.users[nm][0]).op in ('Cast','Reshape','Squeeze'): nm = u.outs[0]
-    if len(g.users[nm])!=1 or (u := g.users[nm][0]).op not in ('BiasAdd','Add'): return None
+def _added(g, l, n):
+    "Parameter added to each channel of what the operator returns (casts and views between them allowed), and the node that adds it."
+    nm,axis = n.outs[0],output_axis(g, l, n)
+    while len(g.users[nm])==1 and (u := g.users[nm][0]).op in ('Cast','Reshape','Squeeze') and nm not in g.outputs:
+        if axis is not None and u.op!='Cast': axis = moved_axis(g.values[nm].shape, g.values[u.outs[0]].shape, axis)
+        nm = u.outs[0]
+    if len(g.users[nm])!=1 or nm in g.outputs or (u := g.users[nm][0]).op not in ('BiasAdd','Add'): return None
     for i in g.flat(u):
-        p,views = g.root(i)
-        if p and all(v.op=='Cast' for v in views) and len(g.values[p].shape)==1: return p,u
+        p = parameter_of(g, i)
+        if p and along_channels(g, u, i, axis, l.c_out): return p,u
 
 # %% ../../nbs/quant/04_quantizer.ipynb #c009
 @patch
@@ -70,8 +84,17 @@ def weight(self:Quantizer,
     "Grid of a layer's weight, batch norm folded."
     if bits==32: return None
     l = self.layers[path]; k = path,bits
-    if k not in self._w: self._w[k] = quantize_weight(self.params[l.param], bits, l.channel_axis)
+    if k not in self._w: self._w[k] = self._for_bias(path, quantize_weight(self.params[l.param], bits, l.channel_axis))
     return self._w[k]
+
+@patch
+def _for_bias(self:Quantizer, path, grid):
+    "The grid, with larger scales where the int32 bias would overflow: a channel of tiny weights and a large bias, whose weights then round to 0."
+    b,a = self.bias_param[path],self.act(path, 8)
+    if b is None or a is None or grid.bits>8: return grid
+    least = np.abs(self.params[b].ravel()).astype(np.float64)/(2.**30*np.float64(a.scale))*2**max(0, 7-grid.bits)
+    low = least>grid.scale.ravel()
+    return grid.widened(low, least) if low.any() else grid
 
 @patch
 def act(self:Quantizer,
@@ -113,7 +136,7 @@ def bias(self:Quantizer,
     k = path,bits,act
     if k not in self._b:
         s = self.shift(path, bits) if self.correct else None
-        b = self.params[p] if s is None else self.params[p]-s
+        b = self.params[p].ravel(); b = b if s is None else b-s
         step = self.bias_step(path, bits, act)
         self._b[k] = b if step is None else (np.rint(b/step)*step).astype(np.float32)
     return self._b[k]
@@ -136,5 +159,6 @@ def at(self:Quantizer,
         w = self.weight(path, b.w)
         if w is None: continue
         res[self.layers[path].param] = w.dequantized
-        if self.bias_param[path]: res[self.bias_param[path]] = self.bias(path, b.w, b.a)
+        p = self.bias_param[path]
+        if p: res[p] = self.bias(path, b.w, b.a).reshape(self.params[p].shape)
     return res
