@@ -613,6 +613,8 @@ def _step(doc, problems):
     if len(there)>1: say(('pipeline',), f'one search step is possible, not {len(there)}: {", ".join(there)}')
     meant = None if there else _nearest(names[0], rest) if names else rest[0] if len(rest)==1 else None
     if names and not there: say(('pipeline',), f'there is no section "{names[0]}"{did_you_mean(names[0], rest)}')
+    for k in there:
+        if not re.fullmatch(r'[\w][\w.+-]*', k): say((k,), f'the name of the step becomes a folder: letters, digits and ._+- are needed, not {_shown(k)}')
     for k in rest:
         if k in there or k==meant or isinstance(doc.data[k], dict) and 'pipe_step' in doc.data[k]: continue
         say((k,), f'unknown key{did_you_mean(k, [*known, *names])}')

@@ -133,7 +133,7 @@ def run_calib(self:Task,
     "Feed calibration data."
     f = self.fns['calib']
     if f is None: return [self.inputs]
-    r = f(net) if callable(f) else f
+    with own_surroundings(): r = f(net) if callable(f) else f
     if hasattr(r, 'shape') and not callable(f): raise InputError('calib is one array', 'put it in a list: calib=[x] is one batch, calib=[x[:64], x[64:128]] are two')
     n = r.get_dataset_size() if hasattr(r, 'get_dataset_size') else len(r) if hasattr(r, '__len__') and not isinstance(r, (str,dict)) else None
     if hasattr(r, 'create_tuple_iterator'): r = r.create_tuple_iterator(num_epochs=1)
@@ -144,7 +144,9 @@ def run_calib(self:Task,
 def run(self:Task,
     role:str, # 'evaluate', 'confirm' or 'test'
     net, # Network in whatever engine
-): return self.fns[role](net)
+):
+    "Call a function of the user."
+    with own_surroundings(): return self.fns[role](net)
 
 @patch
 def has(self:Task, role:str)->bool: return self.fns.get(role) is not None

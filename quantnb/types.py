@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['WIDTHS', 'KINDS', 'QuantnbError', 'InputError', 'TrialError', 'Problem', 'ConfigError', 'Bits', 'Strategy', 'Layer',
-           'Targets', 'Record', 'History', 'sha256', 'Artifact', 'write_atomic']
+           'Targets', 'Record', 'History', 'md_cell', 'sha256', 'Artifact', 'write_atomic']
 
 # %% ../nbs/00_types.ipynb #c003
-import hashlib, json, math, os
+import hashlib, html, json, math, os, re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -84,7 +84,7 @@ class Strategy(Mapping):
     @classmethod
     def from_json(cls, d): return cls({k: Bits(**v) for k,v in d.items()})
     def _repr_markdown_(self):
-        return '|layer|weights|activation|\n|---|---:|---:|\n' + '\n'.join(f'|{k}|{v.w}|{v.a}|' for k,v in self.items())
+        return '|layer|weights|activation|\n|---|---:|---:|\n' + '\n'.join(f'|{md_cell(k)}|{v.w}|{v.a}|' for k,v in self.items())
 
 # %% ../nbs/00_types.ipynb #c018
 KINDS = {'conv1d','conv2d','dense'} # what the search can quantize; the graph knows other kinds and says why not
@@ -227,6 +227,14 @@ class History:
         f = lambda v: '' if v is None else f'{v:.4g}'
         rows = [f"|{r.episode}|{r.phase}|{r.status}|{f(r.reward)}|" + '|'.join(f(r.metrics.get(k)) for k in ks)+'|' for r in self.records[-10:]]
         return f"|episode|phase|status|reward|{'|'.join(ks)}|\n|{'---|'*(4+len(ks))}\n" + '\n'.join(rows)
+
+# %% ../nbs/00_types.ipynb #c033a
+def md_cell(
+    v, # Anything that is shown in a table: a layer's path, a reason, a note
+)->str: # Markdown without markup of its own
+    "Text of a user or of an exception as a cell of a Markdown table: it is shown and never interpreted."
+    s = re.sub(r'([\\|`*\[\]$~])', r'\\\1', re.sub(r'\s*\n\s*', ' ', str(v)))
+    return html.escape(s, quote=False)
 
 # %% ../nbs/00_types.ipynb #c034
 def sha256(

@@ -463,7 +463,7 @@ def roundable(self:QdqBuilder)->list: # Names of tensors
 INTEGER = {'QLinearConv','QGemm','QLinearMatMul','MatMulIntegerToFloat','MatMulInteger','ConvInteger','DynamicQuantizeMatMul'} # the runtime's integer kernels
 
 def optimized(
-    model:bytes, # Serialized model
+    model, # Serialized model, or its path
 )->onnx.ModelProto: # As the runtime executes it on this machine
     "The graph after all of the runtime's fusions."
     with tempfile.TemporaryDirectory() as d:
@@ -480,12 +480,12 @@ def _why_float(n, made, readers):
     return 'the runtime kept it float'
 
 def integer_macs(
-    model:bytes, # Serialized Q/DQ graph
+    model, # Serialized Q/DQ graph, or its path
     graph, # `Graph` with layers, or the `OnnxGraph` written from it
 )->dict: # share of the MACs, float_layers: path to reason
     "Which layers run on integer kernels, found in the runtime's own graph."
     g = getattr(graph, 'graph', None) or graph
-    m = onnx.load_from_string(model); made = {n.output[0]:n for n in m.graph.node}; readers = collections.defaultdict(list)
+    m = onnx.load_from_string(model) if isinstance(model, bytes) else onnx.load(model); made = {n.output[0]:n for n in m.graph.node}; readers = collections.defaultdict(list)
     for n in m.graph.node:
         for i in n.input: readers[i].append(n.op_type)
     ran = {i for n in optimized(model).graph.node if n.op_type in INTEGER for i in n.input}

@@ -46,6 +46,7 @@ def _suffix(pieces, base, outputs):
 class _Suffixes:
     "Graphs behind a layer, cut out of the graphs of strategies."
     session_bytes = 2**22 # that a session takes besides its constants and activations
+    arena = 0 # bytes of activations that each open session keeps
     def __init__(self, builder, base):
         self.b,self.st = builder,base; self.pieces,self.used = builder.pieces(base); self.base = {n.bytes for n in self.pieces}
         m = onnx.shape_inference.infer_shapes(onnx.load_from_string(builder.stubbed(self.pieces, self.used, *builder.io)))
@@ -77,7 +78,7 @@ class Sensitivity:
         return self.table[path,bits]-self.base
     def _repr_markdown_(self):
         bs = sorted({b for _,b in self.table}, key=lambda b: (b.w,b.a)); ps = list(dict.fromkeys(p for p,_ in self.table))
-        row = lambda p: f'|{p}|'+'|'.join(f'{self.table[p,b]:.2g}' if (p,b) in self.table else '' for b in bs)+'|'
+        row = lambda p: f'|{md_cell(p)}|'+'|'.join(f'{self.table[p,b]:.2g}' if (p,b) in self.table else '' for b in bs)+'|'
         return f"|layer|{'|'.join(map(str, bs))}|\n|---|{'---:|'*len(bs)}\n"+'\n'.join(map(row, ps))+f'\n\nall others at {str(next(iter(self.strategy.values())))}: {self.base:.2g}; {self.rows} samples, {self.seconds:.2f} s'
 
 # %% ../../nbs/deploy/05_sensitivity.ipynb #c009
@@ -98,8 +99,9 @@ def sensitivities(
     t0,o = time.time(),builder.o
     paths = list(paths or dict.fromkeys(builder.path[n.name] for n in builder.ops if n.name in builder.path))
     st = Strategy.uniform(builder.q.layers, base.w, base.a); S = _Suffixes(builder, st)
-    parts = list(_parts(inputs or builder.inputs or builder.q.inputs, rows, rows_that_fit(4*o.row_bytes, chunk), o))
+    parts = list(_parts(inputs or builder.inputs or builder.q.inputs, rows, rows_that_fit(16*o.row_bytes, chunk), o))
     todo = [(p,b) for p in paths for b in widths if b!=base]
+    S.arena = o.row_bytes*max(map(row_count, parts), default=1)
     with cf.ThreadPoolExecutor(workers) as pool:
         parts,ref = _float_answers(o, parts); kinds = kinds or tuple(output_kind(np.concatenate(v) if v[0].ndim else v[0]) for v in zip(*ref)); n = sum(map(row_count, parts))
         same,scores = Divergence(kinds),{k:Divergence(kinds) for k in todo}; k = len(todo)
@@ -133,7 +135,7 @@ def run(self:_Suffixes, todo, parts, ref, scores, same, pool, limit):
     made,size,n = [],0,0
     for n,(p,b) in enumerate(todo, 1):
         m = self.of(Strategy({**self.st, p:b}))
-        if m is not None: made.append(((p,b), m)); size += self.session_bytes+self.b.nbytes([i for o in m[0] for i in o.ins if i in self.b.inits]) # each reader packs its own copy
+        if m is not None: made.append(((p,b), m)); size += self.session_bytes+self.arena+self.b.nbytes([i for o in m[0] for i in o.ins if i in self.b.inits]) # each reader packs its own copy
         if size>limit: break
     need = list(dict.fromkeys(t for _,m in made for t in m[2] if t not in self.inputs)); names = [*self.outputs, *need]
     base = self.capture(need); made = list(pool.map(lambda o: (o[0], self.open(*o[1]), o[1][2]), made))

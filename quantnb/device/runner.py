@@ -7,7 +7,7 @@ __all__ = ['RUNNERS', 'latency', 'register_runner', 'CpuRunner', 'get_runner', '
            'DeviceEvaluator']
 
 # %% ../../nbs/device/00_runner.ipynb #c003
-import math, time
+import functools, inspect, math, time
 import numpy as np
 import mindspore as ms # before onnx
 from pathlib import Path
@@ -30,26 +30,28 @@ def _summary(runs, gated):
 
 # %% ../../nbs/device/00_runner.ipynb #c006
 def latency(
-    candidates:dict, # Name to serialized model, path, or session
+    candidates:dict, # Name to serialized model, path, session, or a function that opens one
     feed:dict, # Input name to array
     repeat:int=50, # Timed runs of each that count
     threads:int=1, # Threads inside an operator
     warmup:int=3, # Runs before anything is timed
     burst:int=5, # Timed runs in a row
     seed:int=0, # Of the order
+    seconds:float=None, # Time for the timed runs of all; fewer runs then, and `n` says how many
 )->dict: # Name to dict(median, p90, mean, sd, n, cpu, disturbed, quantiles 0, 5 ... 100 %) in ms, or None where it failed
     "Time models in turns."
     sessions,res = {},{}
     for k,m in candidates.items():
         try:
-            s = m if hasattr(m, 'run') else session(m, threads)
+            s = m if hasattr(m, 'run') else m() if callable(m) else session(m, threads)
             for _ in range(warmup): s.run(None, feed)
             sessions[k] = s
         except Exception: res[k] = None # the runtime's own exceptions have no common class
     good,bad,rng = {k:[] for k in sessions},{k:[] for k in sessions},np.random.default_rng(seed)
-    for _ in range(3*math.ceil(repeat/burst)):
+    begun = time.perf_counter()
+    for i in range(3*math.ceil(repeat/burst)):
         todo = [k for k in sessions if len(good[k])<repeat]
-        if not todo: break
+        if not todo or i and seconds and time.perf_counter()-begun>seconds: break
         for k in rng.permutation(np.array(todo, dtype=object)):
             r = _burst(sessions[k], feed, min(burst, repeat-len(good[k]))); w,c = (sum(o) for o in zip(*r))
             (good if threads>1 or c>.9*w else bad)[k] += r
@@ -66,12 +68,13 @@ def register_runner(name):
 @register_runner('CPU')
 class CpuRunner:
     "ONNX Runtime on this machine."
+    opens = True # takes functions that open a session, so that no copy of the weights is made to measure
     def __init__(self, threads:int=1): self.threads,self._float,self._session = threads,None,None
-    def measure(self, candidates, feed, repeat=50):
+    def measure(self, candidates, feed, repeat=50, seconds=None):
         "Times of models; the session of the float model, the same in every call, is kept."
         f = candidates.get('float')
-        if isinstance(f, bytes) and f is not self._float: self._float,self._session = f,session(f, self.threads)
-        return latency({**candidates, **({'float':self._session} if isinstance(f, bytes) else {})}, feed, repeat, self.threads)
+        if f is not None and f is not self._float: self._float,self._session = f,f if hasattr(f, 'run') else f() if callable(f) else session(f, self.threads)
+        return latency({**candidates, **({'float':self._session} if f is not None else {})}, feed, repeat, self.threads, seconds=seconds)
 
 def get_runner(hardware):
     "The registered runner's class."
@@ -106,8 +109,9 @@ class QuantCustomEvaluator:
         exporter=None, # Callable from a strategy (None: float) to a serialized ONNX model
         onnx_graph:OnnxGraph=None, # For the names of the inputs
         batch_size:int=1, # Rows to measure with, where the graph takes any number
+        opener=None, # Callable from a strategy and a number of threads to a session, for runners of this process
     ):
-        self.inputs,self.exporter,self.graph,self.batch_size = inputs,exporter,onnx_graph,batch_size
+        self.inputs,self.exporter,self.graph,self.batch_size,self.opener = inputs,exporter,onnx_graph,batch_size,opener
     def get_data(self):
         "Input name to array."
         res = {}
@@ -131,10 +135,14 @@ class DeviceEvaluator:
         om_input_shape:str='', # Checked against the exported graph
     ):
         self.custom,self.runner,self.repeat = custom,get_runner(hardware)(threads),repeat_times
+        self.open = functools.cache(lambda s: functools.partial(custom.opener, s, threads)) if custom.opener and getattr(self.runner, 'opens', False) else None
         if custom.graph is not None: parse_om_shape(om_input_shape, custom.graph)
     def __call__(self,
         strategies:dict, # Name to Strategy
         repeat:int=None, # Timed runs, if other than usual
+        seconds:float=None, # Time for them, where the runner knows a limit
     )->dict: # Name to times in ms, or None; 'float' among them
-        files = {'float':self.custom.export_model(None), **{k:self.custom.export_model(s) for k,s in strategies.items()}}
-        return self.runner.measure(files, self.custom.get_data(), repeat or self.repeat)
+        make = self.open or self.custom.export_model
+        files = {'float':make(None), **{k:make(s) for k,s in strategies.items()}}
+        more = dict(seconds=seconds) if seconds and 'seconds' in inspect.signature(self.runner.measure).parameters else {}
+        return self.runner.measure(files, self.custom.get_data(), repeat or self.repeat, **more)

@@ -99,6 +99,7 @@ class Graph:
     blob:bytes=b'' # The MINDIR it was read from
     input_names:tuple=None # Keywords, if the network is fed by keyword
     problems:list=field(default_factory=list) # What could not be resolved
+    size:int=0 # Bytes of the MINDIR with its weights
     def __post_init__(self):
         self._users = None
     def __repr__(self): return f'Graph({len(self.nodes)} operators, {len(self.layers)} layers, {len(self.quantizable)} of them quantizable)'
@@ -278,6 +279,18 @@ def recursive(self:_Reader, name):
                 if r in self.fns and r not in seen: seen.add(r); todo.append(r)
     return False
 
+@patch
+def light(self:_Reader)->bytes:
+    "The MINDIR without the content of its large Parameters, which the network holds: whoever writes a file fills them in. What the graph itself assigns keeps its content."
+    plain = {'Load','Depend','UpdateState','MakeTuple','TupleGetItem','Partial','Switch'}
+    busy = {p.name for p in self.m.primitives if p.op_type not in plain and any(a.name.startswith('side_effect') for a in p.attribute)}
+    kept = {i for f in [self.m.graph, *self.m.functions] for n in f.node if n.op_type.removeprefix('REF::') in busy for i in n.input}
+    for p in self.m.graph.parameter:
+        if p.name not in kept and len(p.raw_data)>2**14: p.ClearField('raw_data')
+    return self.m.SerializeToString()
+
+HEAVY_BLOB = 50e6 # bytes of a MINDIR above which its weights are not kept a second time
+
 # %% ../../nbs/graph/00_ir.ipynb #c020
 def parse(
     blob:bytes, # Serialized MINDIR
@@ -286,7 +299,7 @@ def parse(
     r = _Reader(blob)
     out = r.function(r.m.graph, dict(r.top), ())
     flat = lambda v: [o for i in v[1] for o in flat(i)] if isinstance(v, tuple) else [v]
-    return Graph(r.nodes, r.values, r.inputs, flat(out), blob=blob, problems=r.problems)
+    return Graph(r.nodes, r.values, r.inputs, flat(out), blob=r.light() if len(blob)>HEAVY_BLOB else blob, problems=r.problems, size=len(blob))
 
 # %% ../../nbs/graph/00_ir.ipynb #c024
 VIEWS = {'Cast','Transpose','TransposeExt','TransposeExtView','TransposeView','Reshape','View','ExpandDims','Squeeze','Split','SplitTensor','Chunk','StridedSlice','Slice','Contiguous','T','Identity'}
@@ -482,7 +495,7 @@ def read_graph(
 def _repr_markdown_(self:Graph):
     "One row a layer."
     sh = lambda s: '×'.join(map(str, s))
-    rows = [f"|{l.path}|{l.kind}{' (depthwise)' if l.depthwise else ''}|{sh(l.weight_shape)}|{l.n:,}|{l.macs:,}|{l.calls}|{l.reason or l.note}|" for l in self.layers]
+    rows = [f"|{md_cell(l.path)}|{l.kind}{' (depthwise)' if l.depthwise else ''}|{sh(l.weight_shape)}|{l.n:,}|{l.macs:,}|{l.calls}|{md_cell(l.reason or l.note)}|" for l in self.layers]
     return '|layer|kind|weight|weights|MACs|calls|why not, or note|\n|---|---|---|---:|---:|---:|---|\n' + '\n'.join(rows)
 
 # %% ../../nbs/graph/00_ir.ipynb #c045

@@ -96,6 +96,20 @@ def append(self:TaskDir, d:dict):
     with self.history_file.open('a') as f:
         f.write(json.dumps(clean(d))+'\n'); f.flush(); os.fsync(f.fileno())
 
+# %% ../../nbs/run/00_history.ipynb #c008a
+@patch
+def trying(self:TaskDir, strategy:Strategy):
+    "Note the strategy that is about to be tried. `TrialError` if it has ended the process twice: a third time would be no better."
+    f = self.output/'trying.json'; d = strategy.to_json()
+    try: old = json.loads(f.read_text())
+    except (OSError,ValueError): old = {}
+    times = old.get('times', 0) if old.get('strategy')==d else 0
+    if times>=2: raise TrialError('the process ended each time this strategy was tried', 'look for os._exit, a crash or a lack of memory in what the evaluation does with it')
+    write_atomic(f, json.dumps(dict(strategy=d, times=times+1)))
+
+@patch
+def tried(self:TaskDir): (self.output/'trying.json').unlink(missing_ok=True)
+
 # %% ../../nbs/run/00_history.ipynb #c009
 @patch
 def ask(self:TaskDir,

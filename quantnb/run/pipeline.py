@@ -310,7 +310,7 @@ def start_files(self:SearchPipeStep):
         write_atomic(self.dir.output/name, self.config.to_yaml())
         self.dir.append(dict(float=self.float, objectives=self.config.objectives, targets=self.config.targets.to_json(), environment=environment(), seed=self.config.seed,
             max_episode=self.config.policy.max_episode, step=self.config.name, float_seconds=self.float_seconds, float_samples=self.float_samples,
-            engine=dict(name=self.engine.name, why=self.engine.why, start=self.engine.start, parity=self.parity), sensitivity=self.sensitivity,
+            engine=dict(name=self.engine.name, why=self.engine.why, start=self.engine.start, parity=self.parity), noise=self.noise, phases=self.phases, expected_peak_gb=round(getattr(self, 'need', 0)/1e9, 3), sensitivity=self.sensitivity,
             latency_model=self.latency_model and dict(error=self.latency_model.error, data=self.latency_data),
             layers=[l.to_json() for l in self.graph.layers], notes=self.config.notes))
 
@@ -342,19 +342,20 @@ def step(self:SearchPipeStep)->Record:
     if old is not None: r = replace(r, metrics=old.metrics, missed=old.missed, status='cached', reason=f'same as episode {old.episode}')
     else:
         try:
+            self.dir.trying(p.strategy)
             with time_limit(self.config.timeout, self.engine.meter): mets = self.trial(p.strategy)
             r = replace(r, metrics=mets, missed=self.config.targets.missed(mets, self.float['accuracy']))
             self.reward(r) # a reward function that fails, fails here
         except KeyboardInterrupt: raise
-        except Exception as e:
+        except (Exception, SystemExit) as e:
             if self.stop: raise KeyboardInterrupt from e # pressed inside an operator, which made another exception of it
             log.debug('episode %d failed:\n%s', i, traceback.format_exc())
-            why = e.what if isinstance(e, QuantnbError) else f'{type(e).__name__}: {str(e).strip().splitlines()[0] if str(e).strip() else ""}'
+            why = e.what if isinstance(e, QuantnbError) else f'the evaluation called sys.exit({e.code})' if isinstance(e, SystemExit) else f'{type(e).__name__}: {str(e).strip().splitlines()[0] if str(e).strip() else ""}'
             r = replace(r, status='failed', reason=why, metrics=self.cost.metrics(p.strategy))
     r = replace(r, reward=self.reward(r, [o.reward for o in self.history.ok if o.reward is not None]))
     self.agent.learn(r)
     r = replace(r, seconds=time.time()-t, forward_samples=self.engine.samples-n)
-    self.history.append(r); self.dir.append(r.to_json()); self.remember(r)
+    self.history.append(r); self.dir.append(r.to_json()); self.dir.tried(); self.remember(r)
     self.call('after_trial', r)
     return r
 
@@ -470,7 +471,7 @@ def file_metrics(self:SearchPipeStep, strategy, role:str='evaluate', folder=None
     "The user's function on a file; what fails is said, and the search goes on."
     try:
         with time_limit(self.config.timeout): return self.exporter.score(strategy, role, folder)
-    except Exception as e: log.warning('the %s function fails on the exported file: %s', role, e); return {}
+    except (Exception, SystemExit) as e: log.warning('the %s function fails on the exported file: %s', role, e); return {}
 
 @patch
 def best_parity(self:SearchPipeStep, strategy, rows:int=100)->dict:
@@ -479,17 +480,30 @@ def best_parity(self:SearchPipeStep, strategy, rows:int=100)->dict:
     return {k:r.get(k) for k in ('measure','agreement','interval','error','max_diff','rows','note')}
 
 @patch
+def withdraw(self:SearchPipeStep, b:Record, info:dict):
+    "Take an ONNX file away whose own accuracy misses the floor that the simulation of its strategy keeps: a wrong file is not handed over."
+    acc = info['onnx']['accuracy']; e = self.exporter
+    self.left_out = {f:w for f,w in (('onnx',e.why),('mindir',e.why_mindir)) if w}
+    if acc is None: why = 'the evaluation fails on it'
+    elif 'accuracy' not in b.missed and (m := self.config.targets.missed({**b.metrics, 'accuracy':acc}, self.float['accuracy']).get('accuracy', 0.)) and abs(acc-b.metrics['accuracy'])>self.noise+.01*abs(self.float['accuracy']): why = f'its accuracy is {acc:.6g}, that of the simulation {b.metrics["accuracy"]:.6g}'
+    else: return
+    for f in [f for f in info if f=='onnx' or f.endswith('.onnx')]: (self.dir.output/info.pop(f)['path']).unlink(missing_ok=True)
+    self.left_out['onnx'] = f'not handed over: {why}'; log.warning('the ONNX file is %s', self.left_out['onnx'])
+
+@patch
 def write_best(self:SearchPipeStep, b:Record, final:dict=None):
     "The files and `best.json` of a record."
-    files = self.exporter.write(b.strategy, self.dir.best_dir); info = {}
+    files = self.exporter.write(b.strategy, self.dir.best_dir); info = {}; self.left_out = {f:w for f,w in (('onnx',self.exporter.why),('mindir',self.exporter.why_mindir)) if w}
     for f,a in files.items(): info[f] = dict(path=f'best/{Path(a.path).name}', bytes=a.bytes, sha256=a.sha256)
     if 'onnx' in files:
-        k = integer_macs(Path(files['onnx'].path).read_bytes(), self.exporter.float)
-        info['onnx'].update(accuracy=self.file_metrics(b.strategy, folder=self.dir.best_dir).get('accuracy'), parity=self.best_parity(b.strategy), latency=b.metrics.get('latency'),
+        k = integer_macs(Path(files['onnx'].path), self.exporter.float)
+        same = final is None and self.engine.name=='onnxruntime' # the search has scored this very graph; at the end the file itself is scored
+        info['onnx'].update(accuracy=b.metrics['accuracy'] if same else self.file_metrics(b.strategy, folder=self.dir.best_dir).get('accuracy'), parity=self.best_parity(b.strategy), latency=b.metrics.get('latency'),
             integer_macs=k['share'], float_layers=k['float_layers'])
+        self.withdraw(b, info)
     h = self.history; missed = (final or {}).get('missed', b.missed)
     d = dict(task_id=self.dir.task_id, episode=b.episode, feasible=not missed, missed=missed, stop_reason=h.stop_reason or 'running', reward=b.reward, strategy=b.strategy.to_json(),
-        metrics=b.metrics, float=self.float, targets=self.config.targets.to_json(), files=info, episodes=len(h), forward_samples=sum(r.forward_samples for r in h), seconds=sum(r.seconds for r in h))
+        metrics=b.metrics, float=self.float, left_out=self.left_out, noise=self.noise, phases=self.phases, peak_gb=round(peak()/1e9, 3), targets=self.config.targets.to_json(), files=info, episodes=len(h), forward_samples=sum(r.forward_samples for r in h), seconds=sum(r.seconds for r in h))
     if final: d.update({k:v for k,v in final.items() if k!='missed'})
     write_atomic(self.dir.best_file, json.dumps(clean(d), indent=1))
     return d
@@ -539,10 +553,10 @@ def finish(self:SearchPipeStep):
     h = self.history; self.chosen,self.table,self.result = None,[],None; self.engine.meter.pending = None
     if h.ok and h.stop_reason=='interrupted': self.chosen = h.best(); self.result = self.write_best(self.chosen) # whoever interrupts does not want to wait
     elif h.ok:
-        self.chosen,final = self.confirm()
-        final['table'] = self.table = self.final_table(self.chosen)
-        final['parity'] = self.exporter.check(self.chosen.strategy, {f: getattr(self.exporter, f)(self.chosen.strategy) for f in self.exporter.formats})
-        self.result = self.write_best(self.chosen, final)
+        with self.phase('confirmation'): self.chosen,final = self.confirm()
+        with self.phase('final table'): final['table'] = self.table = self.final_table(self.chosen)
+        with self.phase('agreement of the files'): final['parity'] = self.exporter.check(self.chosen.strategy, {f: getattr(self.exporter, f)(self.chosen.strategy) for f in self.exporter.formats})
+        with self.phase('writing the files'): self.result = self.write_best(self.chosen, final)
     h.result = self.result
     self.dir.append(dict(stop_reason=h.stop_reason, chosen=self.chosen and self.chosen.episode))
     self.dir.write_front(h)
@@ -552,8 +566,8 @@ def finish(self:SearchPipeStep):
 @patch
 def final_latency(self:SearchPipeStep, strategies:dict)->dict: # {} where nothing can measure
     "Latency for the table; a device that is not there leaves its column empty."
-    try: return measure(self.task, self.exporter, strategies, repeat=200)
-    except InputError as e: log.info('no latency in the table: %s', e.what); return {}
+    try: return measure(self.task, self.exporter, strategies, repeat=200, seconds=max(10., sum(r.seconds for r in self.history)/20))
+    except Exception as e: log.warning('no latency in the table: %s', e.what if isinstance(e, QuantnbError) else f'{type(e).__name__}: {e}'); return {}
 
 @patch
 def final_table(self:SearchPipeStep,
@@ -564,13 +578,12 @@ def final_table(self:SearchPipeStep,
     ps = [l.path for l in self.graph.quantizable]; e = self.exporter
     rows = {'float':None, 'chosen':best.strategy, 'uniform 8':Strategy.uniform(ps, 8, act(8)), 'uniform 4':Strategy.uniform(ps, 4, act(4))}
     role = next(r for r in ('test','confirm','evaluate') if self.task.has(r)); res = []
-    onnx = {k:e.onnx(s) for k,s in rows.items()} if e.builder else {}
-    lat = self.final_latency({k:v for k,v in rows.items() if v is not None}) if onnx else {}
+    known = dict.fromkeys(rows.values()); first = {s: next(k for k,v in rows.items() if v==s) for s in known} # the same strategy twice is measured once
+    lat = self.final_latency({first[s]:s for s in known if s is not None}) if e.builder else {}
+    for s in known: known[s] = (self.file_metrics(s, role) if e.builder else evaluate(self.engine.net(s), lambda net: self.task.run(role, net), self.task.metric_name(role))).get('accuracy'), (len(e.onnx(s))/1e3 if e.builder else None), (self.graph.size if s is None else len(e.mindir(s)))/1e3 if 'mindir' in e.formats else None
     for k,s in rows.items():
-        acc = (self.file_metrics(s, role) if onnx else evaluate(self.engine.net(s), lambda net: self.task.run(role, net), self.task.metric_name(role))).get('accuracy')
-        c = self.cost.metrics(s or Strategy()); l = lat.get(k)
-        res.append(dict(name=k, data=role, accuracy=acc, size_kb=c['size_kb'], compress_ratio=c['compress_ratio'], onnx_kb=len(onnx[k])/1e3 if onnx else None,
-            mindir_kb=len(self.graph.blob if s is None else e.mindir(s))/1e3, latency=l and l['median'], latency_p90=l and l['p90']))
+        acc,onnx,mindir = known[s]; c = self.cost.metrics(s or Strategy()); l = lat.get(first[s])
+        res.append(dict(name=k, data=role, accuracy=acc, size_kb=c['size_kb'], compress_ratio=c['compress_ratio'], onnx_kb=onnx, mindir_kb=mindir, latency=l and l['median'], latency_p90=l and l['p90']))
     return res
 
 # %% ../../nbs/run/02_pipeline.ipynb #c027b

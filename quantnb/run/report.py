@@ -134,7 +134,7 @@ class Table:
         row = lambda cs, t: '<tr>'+''.join(f'<{t}>{html.escape(c)}</{t}>' for c in cs)+'</tr>'
         return f"<table>{row(self.columns.values(), 'th')}{''.join(row(c, 'td') for c in self.cells())}</table>"
     def _repr_markdown_(self):
-        return '|'+'|'.join(self.columns.values())+'|\n|'+'---|'*len(self.columns)+'\n'+'\n'.join('|'+'|'.join(r)+'|' for r in self.cells())
+        return '|'+'|'.join(self.columns.values())+'|\n|'+'---|'*len(self.columns)+'\n'+'\n'.join('|'+'|'.join(map(md_cell, r))+'|' for r in self.cells())
 
 def _cell(v): return '-' if v is None else v if isinstance(v, str) else f'{v:.4g}' if isinstance(v, float) and abs(v)<1e4 else f'{v:,.0f}' if isinstance(v, float) else str(v)
 
@@ -170,7 +170,8 @@ def engine_line(
     e = head.get('engine') or dict(name='mindspore', why='', start=None); s,m = e['start'],head.get('latency_model')
     more = f"\nlatency model: leave-one-out error {100*m['error']:.1f} % on {len(m['data'])} measured graphs" if m else ''
     if e['name']!='onnxruntime': return 'candidates were scored by the MindSpore simulation'+(f': {e["why"]}' if e['why'] else '')+more
-    return f"candidates were scored on their own files in ONNX Runtime; float accuracy {s['onnxruntime']:.6g} there and {s['mindspore']:.6g} in MindSpore"+more
+    if 'accuracy' not in s: return f"candidates were scored on their own files in ONNX Runtime; float accuracy {s['onnxruntime']:.6g} there and {s['mindspore']:.6g} in MindSpore"+more # of an older version
+    return f"candidates were scored on their own files in ONNX Runtime; the float graph has the accuracy {s['accuracy']:.6g}, and on {s['compared_rows']} samples the answers of the network"+more
 
 # %% ../../nbs/run/03_report.ipynb #c015
 class Live:
@@ -216,7 +217,7 @@ _CELLS = [
  ('md', '## Files'), ('code', "Table([dict(format=k, **{c:v.get(c) for c in ('path','bytes','accuracy','latency','integer_macs','sha256')}) for k,v in best['files'].items()])"),
  ('code', "print(engine_line(head))"),
  ('md', 'Layers that are not on integer kernels, found in the graph that the runtime makes of the file:'), ('code', "why = best['files'].get('onnx', {}).get('float_layers') or {}\nTable([dict(layer=p, why=w) for p,w in why.items()]) if why else 'none'"),
- ('md', 'Agreement of the file with the simulation (top-1), at several batch sizes; before the search the same was done with files of random strategies:'), ('code', "Table([dict(file=f, batch=n, agreement=r['agreement'], max_diff=r['max_diff']) for f,p in [*best.get('parity', {}).items(), *((f'onnx, random {k+1}', p) for k,p in enumerate(head.get('engine', {}).get('parity', [])))] for n,r in p['batches'].items()])"),
+ ('md', 'Agreement of each file with its simulation at several batch sizes, on as many rows as fit; before the search the same was done with files of random strategies. Scores are compared by their arg-max, embeddings and maps by the cosine of their rows:'), ('code', "checks = [*best.get('parity', {}).items(), *((f'onnx, random {k+1}', p) for k,p in enumerate(head.get('engine', {}).get('parity', [])))]\nprint('\\n'.join(f\"{f}: {p['note']}\" for f,p in checks if p.get('note')))\nTable([dict(file=f, batch=n, measure=r.get('measure', 'same arg-max'), agreement=r['agreement'], error=r.get('error'), max_diff=r['max_diff'], rows=r.get('rows')) for f,p in checks for n,r in p['batches'].items()])"),
  ('md', '## The search'), ('md', 'Both axes can be any metric; a click on a point selects its episode in all pictures and in the table.'), ('code', "front = FrontPlot(h, near=True, selected=best['episode'])\nLive(front, plot_front(h))"), ('code', "if any(r.metrics.get('latency') for r in h): display(Live(FrontPlot(source=front, x='latency', near=True), plot_front(h, 'latency'), shared=True))"),
  ('code', "Live(FrontPlot(source=front, x='episode', y='reward'), plot_rewards(h), shared=True)"), ('code', "Live(BitMap(front), plot_strategies(h), shared=True)"), ('code', "Live(EpisodeTable(front, sort='reward'), shared=True)"),
  ('code', "if head.get('sensitivity'): plot_sensitivity(head['sensitivity']); plt.show()"),
@@ -232,7 +233,7 @@ def report_notebook(
     import nbformat # which takes a second, as papermill does; whoever draws pictures needs neither
     md,code = nbformat.v4.new_markdown_cell,nbformat.v4.new_code_cell
     setup = "import json, matplotlib.pyplot as plt\nfrom quantnb.types import *\nfrom quantnb.run.history import *\nfrom quantnb.run.report import *\nfrom quantnb.panels.front import *\nfrom quantnb.panels.bitmap import *\nfrom quantnb.panels.bitstrip import *"
-    cells = [md(_INTRO.format(id=task_id)), code("folder:str = '..' # Folder of the task", metadata=dict(tags=['parameters'])), code(setup)]
+    cells = [md(_INTRO.format(id=md_cell(task_id))), code("folder:str = '..' # Folder of the task", metadata=dict(tags=['parameters'])), code(setup)]
     cells += [md(s) if k=='md' else code(s) for k,s in _CELLS]
     for i,c in enumerate(cells): c['id'] = f'r{i:02d}'
     return nbformat.v4.new_notebook(cells=cells, metadata=dict(kernelspec=dict(name='python3', display_name='python3', language='python')))
