@@ -9,7 +9,6 @@ import pytest
 from mindspore import mint, nn, ops  # noqa: F401  used by the expressions below
 
 from quantnb.deploy.onnx import WRITERS, Unsupported, _alive, read_at_batch, session, to_onnx
-from quantnb.deploy.session import OrtNet
 from quantnb.graph.ir import read_graph
 
 B = 2  # rows of the first reading; B+1 of the second
@@ -303,5 +302,5 @@ def test_inputs_by_keyword():
     names = ('scale', 'image'); o = to_onnx(read_graph(net, xs[::-1], names), {p.name: p.asnumpy() for p in net.get_parameters()}, read_at_batch(net, xs[::-1], names))
     assert [i.name for i in o.inputs] == list(names) and o.dynamic
     image, scale = draw((4,), 40, 3), draw((2,), 40, 4)
-    got = OrtNet(o.bytes(), like=net)(image=image, scale=ms.Tensor(scale)).asnumpy()
+    got = session(o.bytes()).run(None, dict(image=image, scale=scale))[0]
     np.testing.assert_allclose(got, net(ms.Tensor(image), ms.Tensor(scale)).asnumpy(), rtol=1e-4, atol=1e-5)
