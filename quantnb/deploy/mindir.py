@@ -12,7 +12,7 @@ from fastcore.basics import patch
 from pathlib import Path
 from ..types import *
 from ..graph.ir import *
-from ..quant.fold import find_folds
+from ..quant.fold import find_folds, output_axis
 import mindspore as ms
 from mindspore import nn
 from mindspore.train import mind_ir_pb2 as pb
@@ -233,6 +233,14 @@ def activation(self:_Mindir, g, n, param, grid):
     node.input[k] = v
 
 @patch
+def shift(self:_Mindir, n, values, rank, axis):
+    "Add a number to each channel of what the operator `n` of a layer returns: the correction of a layer whose bias others read, too."
+    fn,node = n.pb[0],self.find(n.pb); v = node.output[0]; readers = self.readers(fn, v)
+    sh = [1]*rank; sh[axis] = -1; do = _Writer(self)
+    y = do('Add', v, self.const(values.astype(np.float32).reshape(sh)))
+    self.put(fn, v, do.nodes); _read(readers, {v:y})
+
+@patch
 def quantized(self:_Mindir, fn, v, dtype, grid):
     "Name of the value `v` on a grid; made once."
     key = fn,v,grid.scale.tobytes(),grid.zero_point,grid.n
@@ -389,6 +397,7 @@ def to_mindir(
         a = quantizer.act(path, b.a); l = g.layer(path)
         for n in {g.nodes[i].pb:g.nodes[i] for i in l.nodes}.values():
             if a is not None: e.activation(g, n, l.param, a)
+            if path in quantizer.shifts: e.shift(n, quantizer.bias(path, b.w, b.a), len(g.values[n.outs[0]].shape), output_axis(g, l, n))
     for path,b in strategy.items():
         w = quantizer.weight(path, b.w)
         if w is not None: e.weight(g.layer(path).param, w, packed)

@@ -1302,7 +1302,10 @@ def _find_added(o):
         if u is None or u.op_type!='Add': continue
         c = o.init[n.input[1]].shape[-1] if n.input[1] in o.init else 0
         k = next((i for i in u.input if i in o.init and _along(o, i, u.output[0], -1, c)), None)
-        if k and len(users[k])==1: o.biases[n.name] = k
+        if k and len(users[k])>1: # others read it, too: a copy can carry this layer's correction
+            own = f'{n.name}:bias'; o.init[own] = o.init[k]; o.shapes[own] = o.shapes.get(k, o.init[k].shape)
+            u.input[list(u.input).index(k)] = own; users[k] = [m for m in users[k] if m is not u]; k = own
+        if k: o.biases[n.name] = k
 
 def _fuse_gelu(o):
     "x/sqrt(2) -> Erf -> +1 -> times x and 1/2, in any order of the products, is one Gelu."

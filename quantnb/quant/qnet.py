@@ -96,13 +96,13 @@ class QuantNet:
         except Exception as e: raise InputError(f'the network cannot be copied: {e}', 'give its Cells attributes that copy.deepcopy can copy') from e
         c.set_train(False)
         if hasattr(c, 'compile_cache'): c.compile_cache.clear()
-        self.sites,self.rounded = attach(c, graph),attach_outputs(c, outputs); self.meter = Meter(); self.cell = _metered(c, self.meter)
+        self.sites,self.rounded = attach(c, graph, shared_biases(graph)),attach_outputs(c, outputs); self.meter = Meter(); self.cell = _metered(c, self.meter)
         self.inputs,self.names,self.output_kind,self.fed_inputs = inputs,names,'auto',[]
         self.first = self.answer(*inputs)
         self.graph = refine(graph, self.sites)
         self.sites = {l.path:self.sites[l.path] for l in self.graph.quantizable}
         self.params = {p.name:p for p in self.cell.get_parameters()}
-        self.quantizer = quantizer or Quantizer(self.graph, {k: own.get(k, p.asnumpy()) for k,p in self.params.items()}, observer, bias_correction)
+        self.quantizer = quantizer or Quantizer(self.graph, {k: own[k] if k in own else np.array(p.asnumpy()) for k,p in self.params.items()}, observer, bias_correction, {s.layer.path:n for s in self.sites.values() if (n := f'{s.layer.path}.fq_shift') in self.params})
         self.written,self.float_outputs,self.cut = {},None,None
         self.write(self.quantizer.params)
     @property

@@ -84,8 +84,8 @@ def _subclass(cell, **methods):
     cell.__class__ = type(base.__name__, (base,), dict(methods, __module__=base.__module__, __qualname__=base.__qualname__, __doc__=base.__doc__))
 
 # %% ../../nbs/quant/03_sites.ipynb #c010
-def _site_on_input(cell, site):
-    "Quantize the first input of `construct`."
+def _site_on_input(cell, site, shift=False):
+    "Quantize the first input of `construct`; with `shift`, add a Parameter of zeros to each channel of what it returns."
     base = type(cell); ps = list(inspect.signature(base.construct).parameters.values())[1:]
     sig,call,defaults = ['self'],[],{}
     for i,p in enumerate(ps):
@@ -93,7 +93,10 @@ def _site_on_input(cell, site):
         if p.default is not p.empty: defaults[f'_d{i}'] = p.default
         sig.append(f'{star}{p.name}' + (f'=_d{i}' if p.default is not p.empty else ''))
         call.append(f'self.fq_input({p.name})' if i==0 and not star else f'{star}{p.name}')
-    src = f"def construct({', '.join(sig)}):\n    return self.float_construct({', '.join(call)})\n"
+    src = f"def construct({', '.join(sig)}):\n    return self.float_construct({', '.join(call)}){'+self.fq_shift' if shift else ''}\n"
+    if shift:
+        l = site.layer; sh = (l.c_out,) if l.kind=='dense' else (1,l.c_out)+(1,)*(len(l.y_shape)-2 if l.kind!='conv1d' else 1)
+        cell.fq_shift = ms.Parameter(ms.Tensor(np.zeros(sh, np.float32)), name=f'{l.path}.fq_shift', requires_grad=False)
     _subclass(cell, construct=_module(src, base.__module__, defaults).construct, float_construct=base.construct)
     cell.fq_input = site.op()
 
@@ -198,6 +201,7 @@ def _attention_construct(self, query, key, value, key_padding_mask=None, need_we
 def attach(
     net:nn.Cell, # A copy of the user's network, not compiled yet; changed in place
     g:Graph, # With layers
+    shifted=(), # Paths of layers that get a Parameter of zeros behind them, for a correction that their bias cannot carry
 )->dict: # Layer path to `Site`; a quantizable layer without one cannot be reached
     "Put a site in front of every quantizable layer."
     sites = {l.param: Site(l) for l in g.quantizable}; got = set()
@@ -207,7 +211,7 @@ def attach(
     for path,c in own:
         w = c._params.get('weight') if hasattr(c, '_params') else None
         if w is not None and w.name in sites and w.name not in got and _multiplies(c):
-            _site_on_input(c, sites[w.name]); got.add(w.name)
+            _site_on_input(c, sites[w.name], sites[w.name].layer.path in shifted); got.add(w.name)
         elif w is not None and w.name in got and _multiplies(c) and not hasattr(c, 'fq_input') and not _inside_attention(path, own):
             _site_on_input(c, sites[w.name]) # a second Cell with the same weight
         elif not type(c).__module__.startswith('mindspore'): got |= _rewrite_methods(c, sites)
