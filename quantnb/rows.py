@@ -13,7 +13,7 @@ import psutil
 from .types import *
 
 # %% ../nbs/04_rows.ipynb #c005
-WORK = 2**28 # bytes of activations that one step may hold at a time
+WORK = 2**27 # bytes of activations that one step may hold at a time
 
 def row_count(
     xs:tuple, # Arrays of one forward

@@ -1216,8 +1216,10 @@ def _(w, n):
 
 # %% ../../nbs/deploy/00_onnx.ipynb #c110
 def _resize(w, mode, corners, half, **kw):
-    o = w.out_shape()[2:]; how = 'align_corners' if corners else 'half_pixel' if half else 'asymmetric'
-    return w('Resize', w[0], None, None, np.array(o, np.int64), axes=[*range(2, len(o)+2)], mode=mode, coordinate_transformation_mode=how, **kw)
+    i,o = w.shape()[2:],w.out_shape()[2:]; how = 'align_corners' if corners else 'half_pixel' if half else 'asymmetric'
+    s = np.array([1,1,*(b/a for a,b in zip(i, o))], np.float32) # scales for all axes: with sizes for some, the runtime's own fusions of a quantized graph fail
+    short = np.floor(s[2:]*np.array(i, np.float32)).astype(int)<np.array(o); s[2:] = np.where(short, np.nextafter(s[2:], np.float32(np.inf)), s[2:])
+    return w('Resize', w[0], None, s, mode=mode, coordinate_transformation_mode=how, **kw)
 
 # %% ../../nbs/deploy/00_onnx.ipynb #c111
 @writer('ResizeNearestNeighborV2','ResizeNearestNeighbor')

@@ -53,12 +53,12 @@ class _Suffixes:
         self.info = {v.name:v for v in [*m.graph.value_info, *m.graph.input]}
         self.inputs,self.outputs = [v.name for v in builder.o.inputs],[v.name for v in builder.o.outputs]
     def of(self, strategy):
-        "(pieces of the suffix, constants and tensors it reads); None if the strategy changes nothing."
+        "(pieces of the suffix, constants and tensors it reads, outputs it makes); None if the strategy changes nothing."
         pieces,used = self.b.pieces(strategy); nodes,cut = _suffix(pieces, self.base, self.outputs)
         if not nodes: return None
-        own = {i for n in nodes for i in n.ins}; consts = [k for k in used if k in own]; cut = [t for t in cut if t not in self.b.inits]
-        return nodes,consts,tuple(cut)
-    def open(self, nodes, consts, cut): return self.b.run_pieces(nodes, consts, [self.info[t].SerializeToString() for t in cut], self.b.io[1])
+        own = {i for n in nodes for i in n.ins}; consts = [k for k in used if k in own]; made = {t for n in nodes for t in n.outs}
+        return nodes,consts,tuple(t for t in cut if t not in self.b.inits and (t in own or t not in self.outputs)),[o for o in self.outputs if o in made] # an output that the layer does not reach is the base's
+    def open(self, nodes, consts, cut, outs): return self.b.run_pieces(nodes, consts, [self.info[t].SerializeToString() for t in cut], [self.b.io[1][self.outputs.index(o)] for o in outs])
     def capture(self, tensors):
         "The base graph with further outputs."
         more = [self.info[t].SerializeToString() for t in tensors if t not in self.inputs]
@@ -138,9 +138,9 @@ def run(self:_Suffixes, todo, parts, ref, scores, same, pool, limit):
         if m is not None: made.append(((p,b), m)); size += self.session_bytes+self.arena+self.b.nbytes([i for o in m[0] for i in o.ins if i in self.b.inits]) # each reader packs its own copy
         if size>limit: break
     need = list(dict.fromkeys(t for _,m in made for t in m[2] if t not in self.inputs)); names = [*self.outputs, *need]
-    base = self.capture(need); made = list(pool.map(lambda o: (o[0], self.open(*o[1]), o[1][2]), made))
+    base = self.capture(need); made = list(pool.map(lambda o: (o[0], self.open(*o[1]), *o[1][2:]), made))
     for k,x in enumerate(parts):
         v = dict(zip(names, base.run(names, dict(zip(self.inputs, x))))); v.update(zip(self.inputs, x))
         if same.parts<len(parts): same.update(ref[k], [v[t] for t in self.outputs])
-        for key,r in pool.map(lambda o: (o[0], o[1].run(None, {t:v[t] for t in o[2]})), made): scores[key].update(ref[k], r)
+        for key,r in pool.map(lambda o: (o[0], dict(zip(o[3], o[1].run(None, {t:v[t] for t in o[2]})))), made): scores[key].update(ref[k], [r.get(t, v[t]) for t in self.outputs])
     return todo[n:]

@@ -63,20 +63,21 @@ def parity(
     first = {x.shape[1:] for x in fit[0]}
     xs = tuple(np.concatenate(o) for o in zip(*[t for t in fit if {x.shape[1:] for x in t}==first]))
     xs = tuple(x[:rows] for x in xs)
-    ref = _answers(reference, xs, rows_that_fit(row_bytes, 64), seconds/3)
-    n = len(ref[0]); xs = tuple(x[:n] for x in xs)
-    sizes = dict.fromkeys(rows_that_fit(row_bytes, b) for b in batches)
+    ref,row_seconds = _answers(reference, xs, rows_that_fit(row_bytes, 16), seconds/3)
+    n = len(ref[0]); xs = tuple(x[:n] for x in xs); most = max(1, int(seconds/row_seconds/len(batches)))
+    sizes = dict.fromkeys(min(rows_that_fit(row_bytes, b), most) for b in batches)
     return worst({b: _at(s, xs, ref, b, kinds, seconds/1.5/len(sizes)) for b in sizes})
 
 # %% ../../nbs/deploy/02_session.ipynb #c010
 def _answers(reference, xs, n, seconds):
-    "What the reference answers, `n` rows at a time, until the time is used up."
-    outs,t = [],None
-    for part in cut(xs, n):
-        outs.append(as_arrays(reference(*part)))
-        if t is None: t = time.time() # the first call may compile
+    "(what the reference answers, `n` rows at a time, until the time is used up; seconds a row)."
+    m = min(n, 4, len(xs[0])); reference(*next(cut(xs, m))) # the first call may compile
+    outs,t,row_seconds = [],time.time(),[]
+    for part in cut(xs, m):
+        begun = time.time(); outs.append(as_arrays(reference(*part)))
+        if len(part[0])==m or not row_seconds: row_seconds.append((time.time()-begun)/len(part[0]))
         if time.time()-t>seconds: break
-    return join(outs)
+    return join(outs),max(min(row_seconds), 1e-6)
 
 def _at(s, xs, ref, b, kinds, seconds):
     "Agreement with `b` rows in each run."

@@ -210,7 +210,7 @@ def _read_at(self:Exporter, xs):
 @patch
 def check(self:Exporter,
     strategy:Strategy,
-    files:dict, # 'onnx' or 'mindir' to bytes
+    files:dict, # 'onnx' or 'mindir' to bytes, a path, or an open session
     inputs=None, # Tuples of arrays; what the evaluation feeds if None
     batches=(1,8,64,65,250),
     seconds:float=10., # Time for each format
