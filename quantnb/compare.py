@@ -80,7 +80,8 @@ class _Sums:
     @property
     def value(self):
         if not self.n: return 0.
-        return self.total/self.n/(max(self.m2/self.n, 1e-12) if self.kind=='values' else 1)
+        var = self.m2/self.n
+        return self.total/self.n/(max(var, 1e-6*(var+self.mean**2), 1e-12) if self.kind=='values' else 1) # one number alone has no variance
 
 def divergence(
     ref:tuple, # Outputs of the float network, arrays

@@ -1305,8 +1305,8 @@ def _find_added(o):
         c = o.init[n.input[1]].shape[-1] if n.input[1] in o.init else 0
         k = next((i for i in u.input if i in o.init and _along(o, i, u.output[0], -1, c)), None)
         if k and len(users[k])>1: # others read it, too: a copy can carry this layer's correction
-            own = f'{n.name}:bias'; o.init[own] = o.init[k]; o.shapes[own] = o.shapes.get(k, o.init[k].shape)
-            u.input[list(u.input).index(k)] = own; users[k] = [m for m in users[k] if m is not u]; k = own
+            copy = f'{n.name}:bias'; o.init[copy] = o.init[k]; o.shapes[copy] = o.init[k].shape
+            u.input[list(u.input).index(k)] = copy; users[k] = [m for m in users[k] if m is not u]; k = copy
         if k: o.biases[n.name] = k
 
 def _fuse_gelu(o):

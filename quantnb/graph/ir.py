@@ -523,7 +523,9 @@ def select(
 
 # %% ../../nbs/graph/00_ir.ipynb #c048
 @patch
-def others(self:Graph)->dict: # Operator kind to how many there are
+def others(self:Graph,
+    absorbed=(), # Ids of operators that become part of a layer, as `Quantizer.absorbed` has them
+)->dict: # Operator kind to how many there are
     "Operators that are neither layers nor views: they stay float."
-    used = {i for l in self.layers for i in l.nodes}
+    used = {i for l in self.layers for i in l.nodes}|set(absorbed)
     return dict(collections.Counter(n.op for n in self.nodes if n.id not in used and n.op not in VIEWS))

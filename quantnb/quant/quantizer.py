@@ -61,6 +61,15 @@ def _find_bias(self:Quantizer, l):
     nodes = tuple(f[1].id for f in found if f[1] is not None); p = found[0][0]
     if readers_of(g, p)<=set(nodes or l.nodes): self.bias_param[l.path],self.bias_nodes[l.path] = p,nodes # a Parameter that others read, too, cannot carry this layer's correction
 
+@patch(as_prop=True)
+def absorbed(self:Quantizer)->set: # Ids of nodes
+    "Operators that leave nothing behind in a quantized graph: folded batch norms, additions of biases, and the ReLUs that follow, which are the end of a grid."
+    g = self.graph; res = set(self.folded.values())|{i for ns in self.bias_nodes.values() for i in ns}
+    for l in self.layers.values():
+        n = g.nodes[l.nodes[0]]
+        while len(us := g.users[n.outs[0]])==1 and (us[0].id in res or us[0].op in ('ReLU','ReLU6')): n = us[0]; res.add(n.id)
+    return res
+
 def shared_biases(
     g:Graph, # With layers
 )->list: # Layer paths

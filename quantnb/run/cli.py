@@ -121,6 +121,24 @@ def check(yml:Yml, set_:Sets=None):
 def _span(s): return f'{s/60:.1f} min' if s>90 else f'{max(s, 1):.0f} s'
 
 
+def expected_seconds(task, sim, secs):
+    "Seconds that the phases of a run will take, from one float evaluation on the engine that the search would use."
+    import time
+    from quantnb.deploy.facade import Deployed
+    from quantnb.deploy.onnx import Unsupported
+    from quantnb.run.pipeline import sensitivity_rows
+    c,m = task.config,sim.meter; m.samples = 0
+    try: net = Deployed(task.net, sim.quantizer, task.inputs, task.input_names, meter=m, answer=sim.first).net(None); on = 'deployed float graph'
+    except Unsupported: net,on = sim.net(None),'MindSpore simulation'
+    t0 = time.time()
+    try: task.run('evaluate', net)
+    except Exception: net,on,t0 = sim.net(None),'MindSpore simulation',time.time(); task.run('evaluate', net)
+    one = time.time()-t0; row = one/max(1, m.samples); ls = sim.graph.quantizable; widths = len(c.w_bits)+len(c.a_bits or [0])-1
+    rows = sensitivity_rows(sim.graph, widths) if on!='MindSpore simulation' else 0
+    secs |= {'calibration':one/2, 'float evaluation, twice':2*one, 'sensitivities':rows*row*len(ls)*max(1, widths-1)/2, 'agreement':5.,
+        f'{c.policy.max_episode} episodes':c.policy.max_episode*(one+(3 if 'latency' in c.objectives else 0)), 'confirmation, table, files, report':(5+4*('confirm' in c.roles))*one+25.}
+    return f'one float evaluation on the {on}: {one:.2f} s, {m.samples} samples\nexpected: about {_span(sum(secs.values()))} in all\n'+'\n'.join(f'  {k:36}{_span(v):>10}' for k,v in secs.items())
+
 # %% ../../nbs/run/04_cli.ipynb #c012a
 @app.command(short_help='What would be searched, and its cost.', epilog='Example: quantnb explain quant.yml --set "exclude=[head]"')
 def explain(yml:Yml, device:Device='auto', set_:Sets=None, measure:Annotated[bool, typer.Option(help='time one float evaluation to tell the cost')]=True):
@@ -132,18 +150,18 @@ def explain(yml:Yml, device:Device='auto', set_:Sets=None, measure:Annotated[boo
     from quantnb.run.pipeline import cost_model, check_reachable, pin_bits
     from quantnb.graph.ir import read_graph, select
     from quantnb.quant.qnet import QuantNet
+    from quantnb.rows import expected_peak
     from quantnb.search.codec import QuantRLCodec
     t = Task.from_config(c); s = c.space
     print(c.to_yaml())
-    g = QuantNet(t.net, select(read_graph(t.net, t.inputs, t.input_names), s.eligible, s.include, s.exclude), t.inputs, t.input_names).graph
+    begun = time.time(); sim = QuantNet(t.net, select(read_graph(t.net, t.inputs, t.input_names), s.eligible, s.include, s.exclude), t.inputs, t.input_names); g = sim.graph
+    secs = {'graph and simulation':time.time()-begun}
     print(Table([dict(layer=l.path, kind=l.kind, weights=l.n, MACs=l.macs, calls=l.calls, why=l.reason or l.note) for l in g.layers], dict(layer='layer', kind='kind', weights='weights', MACs='MACs', calls='calls', why='why not, or note')))
-    print('stay float besides: '+', '.join(f'{n} {k}' for k,n in g.others().items()))
+    print('stay float besides: '+(', '.join(f'{n} {k}' for k,n in g.others(sim.quantizer.absorbed).items()) or 'nothing'))
     m = cost_model(t, g); check_reachable(c, g, m)
     print(f'\nsize {m.s0/1e3:.1f} KB; compression up to {m.max_ratio(c.w_bits, c.a_bits, pin_bits(c, g)):.2f} %; {QuantRLCodec(g.layers, c.w_bits, c.a_bits, pin_bits(c, g)).space:,} strategies')
-    if measure:
-        secs = []
-        for _ in range(2): t0 = time.time(); t.run('evaluate', t.net); secs.append(time.time()-t0)
-        print(f'one float evaluation {secs[-1]:.2f} s; {c.policy.max_episode} episodes about {_span(1.3*secs[-1]*c.policy.max_episode)} on the simulation, about a fifth of that where the deployed graph serves (trainer.engine: auto)')
+    print(f'memory: {expected_peak(4*sum(p.size for p in t.net.get_parameters()))/1e9:.1f} GB at most are expected'+(f'; general.memory allows {c.general.memory:g}' if c.general.memory else ''))
+    if measure: print(expected_seconds(t, sim, secs))
 
 # %% ../../nbs/run/04_cli.ipynb #c015
 @app.command(epilog='Example: quantnb progress tasks/quant_caption')
@@ -205,5 +223,8 @@ def main(
         print(f'error: {type(e).__name__}{own_line(e)}: {e}\n  set QUANTNB_DEBUG=1 for the frames', file=sys.stderr); return 1
 
 # %% ../../nbs/run/04_cli.ipynb #c022
+#| eval: false
+#| eval: false
+#| eval: false
 #| eval: false
 if __name__=='__main__': sys.exit(main())

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['log', 'CALLBACKS', 'SENSITIVITY_MACS', 'register_callback', 'OptExportCallback', 'check_names', 'SearchPipeStep',
-           'cost_model', 'pins', 'check_reachable', 'pin_bits', 'divergence_loss', 'weight_loss', 'interruptible',
-           'heeding', 'tune']
+           'cost_model', 'pins', 'check_reachable', 'pin_bits', 'sensitivity_rows', 'divergence_loss', 'weight_loss',
+           'interruptible', 'heeding', 'tune']
 
 # %% ../../nbs/run/02_pipeline.ipynb #c003
 import contextlib, gc, json, logging, math, signal, sys, threading, time, traceback
@@ -248,7 +248,7 @@ def measure_sensitivity(self:SearchPipeStep,
     if not hasattr(self.engine, 'deployed'): return []
     c = self.config; a = c.a_bits
     widths = [Bits(w, w if a is None else a[-1]) for w in c.w_bits]+[Bits(c.w_bits[-1], b) for b in (a or [])[:-1]]
-    macs = sum(l.macs for l in self.graph.quantizable); rows = int(np.clip(SENSITIVITY_MACS/max(1, macs*len(self.graph.quantizable)*max(1, len(widths)-1)/2), 4, rows)) # by a count, not by the clock: the same yml gives the same history
+    rows = sensitivity_rows(self.graph, len(widths), rows)
     if self.loops(len(widths)): log.info('no sensitivities: layers are called in a written-out loop, and nearly every suffix is the whole graph; the errors of the weights stand in'); return []
     try: t = sensitivities(self.engine.builder, widths, rows=rows, kinds=self.engine.kinds, progress=progress)
     except QuantnbError: raise
@@ -261,7 +261,16 @@ def loops(self:SearchPipeStep, widths:int)->bool:
     ls = self.graph.quantizable
     return sum(l.calls for l in ls)>4*len(ls) and len(ls)*widths*len(self.engine.builder.ops)>50_000
 
-SENSITIVITY_MACS = 2e11 # multiply-accumulates for all suffixes; some ten seconds on two cores without VNNI
+SENSITIVITY_MACS = 2e11 # multiply-accumulates for all suffixes; some fifteen seconds on two cores without VNNI
+
+def sensitivity_rows(
+    graph:Graph, # With layers
+    widths:int, # To try on each
+    rows:int=64, # Most
+)->int: # Samples
+    "How many samples sensitivities are measured on: by a count of operations and not by the clock, so that the same yml gives the same history."
+    ls = graph.quantizable
+    return int(np.clip(SENSITIVITY_MACS/max(1, sum(l.macs for l in ls)*len(ls)*max(1, widths-1)/2), 4, rows))
 
 def divergence_loss(rows:list)->dict: # (layer path, width of the weights) to loss
     "Rise of the divergence, made monotone: a narrower weight is never taken for a better one."
