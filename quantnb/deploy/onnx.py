@@ -43,6 +43,7 @@ class OnnxGraph:
     dynamic:bool=False # Whether any number of rows may be fed
     symbols:dict=field(default_factory=dict) # Name of a free dimension ('N', 'T', ...) to (number of the input, axis)
     notes:list=field(default_factory=list) # What a reader should know
+    cache:dict=field(default_factory=dict, init=False, repr=False) # What was found out once; a copy by `replace` finds it out anew
     def node(self, name): return next(n for n in self.nodes if n.name==name)
     @property
     def producer(self): return {o:n for n in self.nodes for o in n.output}
@@ -77,7 +78,7 @@ LARGE = 2**14 # bytes of a constant that is handed to the runtime as it lies in 
 @patch
 def held(self:OnnxGraph, name)->ort.OrtValue:
     "A constant as the runtime reads it, in the memory of its array."
-    v = self.__dict__.setdefault('_held', {})
+    v = self.cache.setdefault('held', {})
     if name not in v: a = self.init[name] = np.ascontiguousarray(self.init[name]); v[name] = ort.OrtValue.ortvalue_from_numpy(a)
     return v[name]
 
@@ -106,10 +107,10 @@ def stub(name, a):
 @patch(as_prop=True)
 def types(self:OnnxGraph)->dict: # Tensor name to ONNX type
     "What every tensor holds; found once."
-    if '_types' not in self.__dict__:
-        self.__dict__['_types'] = {}; m = onnx.shape_inference.infer_shapes(self.light()[0])
-        self.__dict__['_types'] = {v.name:v.type.tensor_type.elem_type for v in [*m.graph.value_info, *m.graph.input, *m.graph.output]}
-    return self.__dict__['_types']
+    if 'types' not in self.cache:
+        self.cache['types'] = {}; m = onnx.shape_inference.infer_shapes(self.light()[0])
+        self.cache['types'] = {v.name:v.type.tensor_type.elem_type for v in [*m.graph.value_info, *m.graph.input, *m.graph.output]}
+    return self.cache['types']
 
 @patch
 def feed(self:OnnxGraph,
@@ -132,15 +133,15 @@ def bytes_of(self:OnnxGraph, tensors)->int:
 @patch(as_prop=True)
 def row_bytes(self:OnnxGraph)->int:
     "Bytes of the tensors that live at the same time, for one row: each from the node that makes it to the last that reads it."
-    if '_row_bytes' not in self.__dict__:
+    if 'row_bytes' not in self.cache:
         size = {t:4*math.prod(s or ()) for t,s in self.shapes.items() if t not in self.init}
         last = {t:k for k,n in enumerate(self.nodes) for t in n.input}; live = most = sum(size.get(i.name, 0) for i in self.inputs); ends = collections.defaultdict(list)
         for t,k in last.items(): ends[k].append(t)
         for k,n in enumerate(self.nodes):
             live += sum(size.get(t, 0) for t in n.output); most = max(most, live)
             live -= sum(size.get(t, 0) for t in ends[k])
-        self.__dict__['_row_bytes'] = most//max(1, self.batch)
-    return self.__dict__['_row_bytes']
+        self.cache['row_bytes'] = most//max(1, self.batch)
+    return self.cache['row_bytes']
 
 @patch
 def source(self:OnnxGraph, name):
