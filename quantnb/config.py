@@ -365,6 +365,7 @@ class Trainer(Section):
     observer:str='mse' # Registered name: how ranges of activations are found
     bias_correction:bool=True
     low_bits:Literal['int8','int4']='int8' # How widths below 8 are stored in the ONNX file
+    float_file:bool=False # Write the float graph next to the others, as model.float.onnx, to compare with other tools
     output_kind:Literal['auto','scores','values','labels']='auto' # What the first output holds: class scores; embeddings, maps or numbers; labels
 
 # %% ../nbs/01_config.ipynb #c056

@@ -482,7 +482,7 @@ def _why_float(n, made, readers):
 def integer_macs(
     model, # Serialized Q/DQ graph, or its path
     graph, # `Graph` with layers, or the `OnnxGraph` written from it
-)->dict: # share of the MACs, float_layers: path to reason
+)->dict: # share: of the MACs of layers with weights; share_of_all: products of activations (attention) counted, too; float_layers: path to reason
     "Which layers run on integer kernels, found in the runtime's own graph."
     g = getattr(graph, 'graph', None) or graph
     m = onnx.load_from_string(model) if isinstance(model, bytes) else onnx.load(model); made = {n.output[0]:n for n in m.graph.node}; readers = collections.defaultdict(list)
@@ -498,5 +498,5 @@ def integer_macs(
         elif any(s is not None and s.op_type=='Mul' and s.name.rpartition(':f')[2].isdigit() for s in src): r = 'its weight is quantized, its activation is not'
         else: r = layers[p].reason or 'its weight is float'
         if r: why[p] = r
-    total = sum(l.macs for l in layers.values())
-    return dict(share=sum(l.macs for p,l in layers.items() if p not in why)/max(1, total), float_layers=why)
+    weights = {p:l for p,l in layers.items() if l.kind!='matmul'}; done = sum(l.macs for p,l in weights.items() if p not in why)
+    return dict(share=done/max(1, sum(l.macs for l in weights.values())), share_of_all=done/max(1, sum(l.macs for l in layers.values())), float_layers={p:r for p,r in why.items() if p in weights})

@@ -449,7 +449,9 @@ def find_layers(
         w = _weight(g, n)
         if w: groups.setdefault((w[1], _kind(n)), []).append((n, w[0], w[2]))
         elif _kind(n)=='dense':
-            res.append(Layer(f'{n.scope or "net"}:{n.op}-{n.id}', 'matmul', n.op, '', (), y_shape=g.values[n.outs[0]].shape or (), nodes=(n.id,), reason='no weight: a product of two activations'))
+            x = g.values[n.ins[0]].shape or (); ta = _flags(g, n)[0]; y = g.values[n.outs[0]].shape or ()
+            macs = math.prod(y)*(x[-2] if ta else x[-1])//max(1, g.batch) if y and len(x)>1 else 0
+            res.append(Layer(f'{n.scope or "net"}:{n.op}-{n.id}', 'matmul', n.op, '', (), y_shape=y, macs=macs, nodes=(n.id,), reason='no weight: a product of two activations'))
         elif _kind(n) in WHY and n.op not in TABLES: # what gathers from an activation is no table
             res.append(Layer(f'{n.scope or "net"}:{n.op}-{n.id}', _kind(n), n.op, '', (), nodes=(n.id,), reason=WHY[_kind(n)]))
     one = (nn.Conv1d,) + tuple(getattr(ms.mint.nn, o) for o in ('Conv1d',) if hasattr(ms.mint.nn, o))

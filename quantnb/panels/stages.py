@@ -212,6 +212,7 @@ def open(self:Stages):
     c = self.task.config; k = _key(c)
     if self.opened==k: return check_reachable(c, self.search.graph, self.search.cost)
     self.say('calibrating, and comparing the engines on the float network', 1, 3)
+    self.search.say = lambda name, share: self.say(name if share is None else f'{name}, {share:.0%}')
     self.opened = None; self.search.open_network(); self.search.float,self.search.sensitivity,self.search.latency_model = {},None,None; self.opened = k
     self.samples = self.search.engine.samples if self.search.engine.start else 0 # of one evaluation
 

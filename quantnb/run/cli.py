@@ -79,7 +79,7 @@ def _finish(search, page, words):
     if b.get('table'): print(f"accuracy of the exported files on {b['table'][0]['data']} data:\n{final_table(b)}\n")
     w = max([8, *(len(f)+1 for f in b['files'])])
     for f,o in b['files'].items(): print(f"{f:{w}}{search.dir.output/o['path']}")
-    if search.exporter.why: print(f'no ONNX file: {search.exporter.why}')
+    for f,why in (b.get('left_out') or {}).items(): print(f'no {f.upper()} file: {why}')
     print(f"{'history':{w}}{search.dir.history_file}")
     if page: print(f"{'report':{w}}{page}")
     if stopped: print(again); return 130
@@ -223,6 +223,18 @@ def main(
         print(f'error: {type(e).__name__}{own_line(e)}: {e}\n  set QUANTNB_DEBUG=1 for the frames', file=sys.stderr); return 1
 
 # %% ../../nbs/run/04_cli.ipynb #c022
+#| eval: false
+#| eval: false
+#| eval: false
+#| eval: false
+#| eval: false
+#| eval: false
+#| eval: false
+#| eval: false
+#| eval: false
+#| eval: false
+#| eval: false
+#| eval: false
 #| eval: false
 #| eval: false
 #| eval: false

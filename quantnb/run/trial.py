@@ -170,6 +170,8 @@ def write(self:Exporter,
         write_atomic(folder/k, m); res['onnx' if k=='model.onnx' else k] = Artifact.of(folder/k, 'onnx')
     for k,m in {**({'model.mindir':self.mindir(strategy)} if not self.why_mindir else {}), **(self.deployed.mindirs(strategy) if self.deployed else {})}.items():
         write_atomic(folder/k, m); res['mindir' if k=='model.mindir' else k] = Artifact.of(folder/k, 'mindir')
+    if self.task.config.trainer.float_file and self.deployed:
+        write_atomic(folder/'model.float.onnx', self.onnx(None)); res['model.float.onnx'] = Artifact.of(folder/'model.float.onnx', 'onnx')
     write_atomic(folder/'strategy.json', json.dumps(strategy.to_json(), indent=1))
     return res
 
