@@ -204,3 +204,19 @@ def test_embeddings_are_compared_by_direction(tmp_path):
         def construct(self, x): y = self.b(ops.relu(self.a(x))); return y/ops.sqrt((y*y).sum(1, keepdims=True))
     s,_,_ = search(seeded(Unit()), rand(64, 16), tmp_path); p = json.loads(s.dir.best_file.read_text())['parity']['onnx']
     assert p['measure']=='cosine' and p['agreement']>.99 and s.history[0].metrics['divergence']>1e-5 # a softmax over a unit vector would be blind
+
+def test_a_time_limit_holds_before_the_first_trial(tmp_path):
+    def slow(m): time.sleep(60)
+    begun = time.time()
+    with pytest.raises(InputError, match='worker.timeout'): search(seeded(Heads('')), rand(8, 16), tmp_path, evaluate=slow, timeout=1)
+    assert time.time()-begun<40
+
+def test_a_report_never_executes_what_it_shows(tmp_path):
+    bad = '<script>alert(1)</script>|x'
+    def fails(m):
+        if fails.n>2: raise ValueError(bad)
+        fails.n += 1; return float(m(rand(32, 16)).asnumpy().std())
+    fails.n = 0
+    s,_,_ = search(seeded(Heads('')), rand(32, 16), tmp_path, evaluate=fails, bits=[4,8], max_episode=3)
+    assert any(bad in r.reason for r in s.history) and '<script>' not in Table([dict(reason=bad)])._repr_markdown_()
+    page = report(s.dir.root).read_text(); assert 'alert(1)' in page and '<script>alert(1)' not in page

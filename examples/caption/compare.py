@@ -49,7 +49,7 @@ def rows(task, engine, exporter, strategies, part, folder):
         whole = exporter.onnx(s)
         row = dict(name=name, compress_ratio=c['compress_ratio'], size_kb=c['size_kb'], network=m, files=f, scenes=len(files), same=same(network, files))
         row |= {k: 100*(float_cider - v['CIDEr'])/float_cider for k, v in dict(drop=m, drop_files=f).items()}
-        row['bytes'] = {**sizes, 'model.onnx': len(whole), 'model.mindir': len(engine.graph.blob) if s is None else len(exporter.mindir(s))}
+        row['bytes'] = {**sizes, 'model.onnx': len(whole), 'model.mindir': engine.graph.size if s is None else len(exporter.mindir(s))}
         row['integer_macs'] = 0. if s is None else integer_macs(whole, exporter.float)['share']
         row['widths'] = {} if s is None else {str(b): sum(o == b for o in s.values()) for b in dict.fromkeys(s.values())}
         res.append(row)

@@ -173,7 +173,7 @@ def _deploy(p, r):
     pic = rows_svg(box, 'milliseconds a forward, one thread: 5 to 95 %, middle half in the box, a dot for each 5 % of the runs', label='latency of float and quantized file') if box else f'<p>No latency: {html.escape(r["why"] or "nothing could be measured")}</p>'
     speed = t['float']['median']/t['model']['median'] if t.get('float') and t.get('model') else None
     tiles = [(f"{f['bytes']/1e3:,.1f} KB", k+(f" (float {r['float_bytes'][k]/1e3:,.1f})" if k in r['float_bytes'] else '')) for k,f in r['files'].items()]
-    tiles += [(f"{r['share']:.0%}" if r['share'] is not None else '–', 'of the MACs on integers'), (f'{speed:.2f}×' if speed else '–', 'speed of float'), (number(r['accuracy']), 'accuracy of the file'), (f"{r['parity']['agreement']:.2%}" if r['parity'] else '–', 'agree with the simulation')]
+    tiles += [(f"{r['share']:.0%}" if r['share'] is not None else '–', 'of the MACs on integers'), (f'{speed:.2f}×' if speed else '–', 'speed of float'), (number(r['accuracy']), 'accuracy of the file'), (f"{r['parity']['agreement']:.2%}" if (r['parity'] or {}).get('agreement') is not None else '–', 'agree with the simulation')]
     return [page(tiles_html(tiles), '<br>', pic), page(table_html([dict(file=k, bytes=f['bytes'], float_bytes=r['float_bytes'].get(k), path=f['path'], sha256=Html(f'<span title="{f["sha256"]}">{f["sha256"][:12]}…</span>')) for k,f in r['files'].items()], dict(file='file', bytes='bytes', float_bytes='float bytes', path='path', sha256='sha256')))]
 
 # %% ../../nbs/panels/04_panel.ipynb #c015

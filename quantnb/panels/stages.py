@@ -408,7 +408,7 @@ Table([dict(file=k, bytes=f.bytes) for k,f in files.items()])''')
 def _deploy(s):
     s.open(); p = s.search; e = p.exporter; d = s.folder(); s.say('writing files', 1, 4)
     files = {k:dict(path=str(a.path), bytes=a.bytes, sha256=a.sha256) for k,a in e.write(s.strategy, d).items()}
-    res = dict(files=files, folder=str(d), why=e.why, float_bytes=dict(mindir=len(p.graph.blob)), times={}, share=None, accuracy=None, parity={})
+    res = dict(files=files, folder=str(d), why=e.why, float_bytes=dict(mindir=p.graph.size), times={}, share=None, accuracy=None, parity={})
     if e.builder:
         res['float_bytes']['onnx'] = len(e.onnx()); m = (d/'model.onnx').read_bytes(); res['share'] = integer_macs(m, e.float)['share']
         s.say('running your function on the file', 2, 4); res['accuracy'] = e.score(s.strategy, folder=d)['accuracy']

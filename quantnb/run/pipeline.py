@@ -85,7 +85,7 @@ class SearchPipeStep:
         check_names(self.config)
         self.callbacks = [CALLBACKS[c]() for c in self.config.trainer.callbacks]+list(callbacks)
         self.dir = TaskDir(self.config.base_path, task_id or self.config.task_id, self.config.name)
-        self.stop,self.ready,self.seen,self.phases,self.memory,self.noise,self.say = False,False,{},{},{},0.,None
+        self.stop,self.ready,self.seen,self.phases,self.memory,self.noise,self.say,self.float_seconds = False,False,{},{},{},0.,None,0.
         self.turn = contextlib.nullcontext() # entered for every piece of work; a lock if others in this process use MindSpore
     @contextlib.contextmanager
     def phase(self, name, total=None):
@@ -110,7 +110,7 @@ def prepare(self:SearchPipeStep):
     self.dir.open(self.resume)
     try:
         self.open_network()
-        with self.phase('float evaluation', getattr(self, 'float_seconds', None)): self.float = self.float_reference()
+        with self.phase('float evaluation', (self.engine.start or {}).get('seconds')): self.float = self.float_reference()
         self.history = History(self.float, self.config.objectives, self.config.targets); self.history.folder = self.dir.root
         with self.phase('sensitivities') as share: self.make_agent(share)
         if self.measures and self.config.targets.latency is not None:

@@ -79,9 +79,10 @@ def serves(
 )->dict: # accuracy of the float graphs, seconds of the evaluation, compared_rows
     "Evaluate the float graphs by the user's function, and compare what they answer with the network, on samples that it fed; `Unsupported` if the graphs cannot stand for the network."
     t,before = time.time(),e.deployed.calls; e.meter.record(2000)
-    try: accuracy = evaluate(e.net(None), lambda n: task.run('evaluate', n), task.metric_name())['accuracy']
+    try:
+        with time_limit(task.config.timeout, e.meter): accuracy = evaluate(e.net(None), lambda n: task.run('evaluate', n), task.metric_name())['accuracy']
     except KeyboardInterrupt: raise
-    except Exception as x: raise Unsupported(f'the evaluation does not run on the exported graphs ({x.what if isinstance(x, QuantnbError) else f"{type(x).__name__}: {x}"})') from x
+    except (Exception, SystemExit) as x: raise Unsupported(f'the evaluation does not run on the exported graphs ({x.what if isinstance(x, QuantnbError) else f"{type(x).__name__}: {x}"})') from x
     finally: e.fed_inputs = e.meter.recorded()
     seconds = time.time()-t
     if e.deployed.calls==before: log.warning('the evaluation has not run the network it was given: every strategy will have the accuracy of whatever it did run; evaluate the network that is its argument')
