@@ -82,7 +82,10 @@ def serves(
     try:
         with time_limit(task.config.timeout, e.meter): accuracy = evaluate(e.net(None), lambda n: task.run('evaluate', n), task.metric_name())['accuracy']
     except KeyboardInterrupt: raise
-    except (Exception, SystemExit) as x: raise Unsupported(f'the evaluation does not run on the exported graphs ({x.what if isinstance(x, QuantnbError) else f"{type(x).__name__}: {x}"})') from x
+    except (Exception, SystemExit) as x:
+        if not isinstance(x, (QuantnbError, SystemExit)): # the graphs' fault, or the function's own? then it is told now
+            with time_limit(task.config.timeout, e.sim.meter): task.run('evaluate', e.sim.net(None))
+        raise Unsupported(f'the evaluation does not run on the exported graphs ({x.what if isinstance(x, QuantnbError) else f"{type(x).__name__}: {x}"})') from x
     finally: e.fed_inputs = e.meter.recorded()
     seconds = time.time()-t
     if e.deployed.calls==before: log.warning('the evaluation has not run the network it was given: every strategy will have the accuracy of whatever it did run; evaluate the network that is its argument')
