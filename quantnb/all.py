@@ -10,6 +10,8 @@ from .types import *
 from .config import load, Config
 from .script import *
 from .task import *
+from .rows import check_memory, expected_peak
+from .compare import Agreement, Divergence, divergence, output_kind
 from .graph.ir import *
 from .graph.features import *
 from .graph.cost import *

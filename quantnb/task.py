@@ -107,6 +107,11 @@ def net(self:Task)->'Cell': # In evaluation mode
         self.__dict__['_loaded'] = n.set_train(False)
     return self.__dict__['_loaded']
 
+@patch
+def adopt(self:Task,
+    net:'Cell', # Answers as the network does
+): self.__dict__['_loaded'] = net.set_train(False)
+
 @patch(as_prop=True)
 def inputs(self:Task)->tuple: # Tensors
     "Inputs of one forward."

@@ -220,3 +220,15 @@ def test_a_report_never_executes_what_it_shows(tmp_path):
     s,_,_ = search(seeded(Heads('')), rand(32, 16), tmp_path, evaluate=fails, bits=[4,8], max_episode=3)
     assert any(bad in r.reason for r in s.history) and '<script>' not in Table([dict(reason=bad)])._repr_markdown_()
     page = report(s.dir.root).read_text(); assert 'alert(1)' in page and '<script>alert(1)' not in page
+
+class Standardised(nn.Conv2d):
+    def construct(self, x):
+        w = self.weight; m = w.mean((1,2,3), keep_dims=True)
+        return self.conv2d(x, (w-m)/ops.sqrt(((w-m)**2).mean((1,2,3), keep_dims=True)+1e-6))
+
+def test_weights_that_are_computed_from_parameters(tmp_path):
+    class Net(nn.Cell):
+        def __init__(self): super().__init__(); self.a,self.b,self.c = Standardised(3, 16, 3),Standardised(16, 16, 3),nn.Dense(16, 5)
+        def construct(self, x): return self.c(ops.relu(self.b(ops.relu(self.a(x)))).mean((2,3)))
+    s,onnx,mindir = search(seeded(Net()), rand(8, 3, 8, 8), tmp_path); small(s, onnx, mindir)
+    assert [l.path for l in s.graph.quantizable]==['a','b','c']

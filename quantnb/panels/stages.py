@@ -189,13 +189,13 @@ def explain(e)->tuple: # what, remedy
 @stage('graph', 'Graph', 'Read the network, and say which layers can be quantized and why others cannot.',
     knobs=[Knob('exclude', 'leave float', kind='list', help='regular expressions of layer paths, comma between them'), Knob('include', 'only', kind='list', help='regular expressions of layer paths; empty: all')],
     code=lambda s: '''space = task.config.space
-graph = select(read_graph(task.net, task.inputs, task.input_names), space.eligible, space.include, space.exclude)
+graph = select(read_task(task), space.eligible, space.include, space.exclude)
 graph = QuantNet(task.net, graph, task.inputs, task.input_names).graph # with calls counted
 from quantnb.panels.graphview import GraphView
 GraphView.of(graph)''')
 def _graph(s):
     t,c = s.task,s.task.config.space
-    g = select(read_graph(t.net, t.inputs, t.input_names), c.eligible, c.include, c.exclude)
+    g = select(read_task(t), c.eligible, c.include, c.exclude)
     return QuantNet(t.net, g, t.inputs, t.input_names).graph
 
 # %% ../../nbs/panels/03a_stages.ipynb #c019

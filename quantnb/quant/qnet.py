@@ -261,18 +261,6 @@ def kinds_of(outputs, first='auto'):
     ks = tuple(output_kind(o) for o in outputs)
     return ks if first=='auto' or not ks else (first, *ks[1:])
 
-# %% ../../nbs/quant/05_qnet.ipynb #c016
-@patch
-def fed(self:QuantNet,
-    run, # Function of a network: the user's evaluation
-    rows:int=2000, # At most about this many samples are kept
-)->list: # Tuples of arrays, a batch each
-    "What a function feeds to the network as it stands."
-    m = self.meter; old = m.inputs,m._kept,m.keep_rows,m.calls,m.samples
-    m.record(rows)
-    try: run(self.cell); return m.inputs
-    finally: m.recording = False; m.inputs,m._kept,m.keep_rows,m.calls,m.samples = old
-
 # %% ../../nbs/quant/05_qnet.ipynb #c018
 def as_metrics(
     r, # What the user's function returned

@@ -148,13 +148,14 @@ def explain(yml:Yml, device:Device='auto', set_:Sets=None, measure:Annotated[boo
     from quantnb.task import Task
     from quantnb.run.report import Table
     from quantnb.run.pipeline import cost_model, check_reachable, pin_bits
-    from quantnb.graph.ir import read_graph, select
+    from quantnb.graph.ir import select
+    from quantnb.run.trial import read_task
     from quantnb.quant.qnet import QuantNet
     from quantnb.rows import expected_peak
     from quantnb.search.codec import QuantRLCodec
     t = Task.from_config(c); s = c.space
     print(c.to_yaml())
-    begun = time.time(); sim = QuantNet(t.net, select(read_graph(t.net, t.inputs, t.input_names), s.eligible, s.include, s.exclude), t.inputs, t.input_names); g = sim.graph
+    begun = time.time(); g = select(read_task(t), s.eligible, s.include, s.exclude); sim = QuantNet(t.net, g, t.inputs, t.input_names); g = sim.graph
     secs = {'graph and simulation':time.time()-begun}
     print(Table([dict(layer=l.path, kind=l.kind, weights=l.n, MACs=l.macs, calls=l.calls, why=l.reason or l.note) for l in g.layers], dict(layer='layer', kind='kind', weights='weights', MACs='MACs', calls='calls', why='why not, or note')))
     print('stay float besides: '+(', '.join(f'{n} {k}' for k,n in g.others(sim.quantizer.absorbed).items()) or 'nothing'))
@@ -223,6 +224,54 @@ def main(
         print(f'error: {type(e).__name__}{own_line(e)}: {e}\n  set QUANTNB_DEBUG=1 for the frames', file=sys.stderr); return 1
 
 # %% ../../nbs/run/04_cli.ipynb #c022
+#| eval: false
+#| eval: false
+#| eval: false
+#| eval: false
+#| eval: false
+#| eval: false
+#| eval: false
+#| eval: false
+#| eval: false
+#| eval: false
+#| eval: false
+#| eval: false
+#| eval: false
+#| eval: false
+#| eval: false
+#| eval: false
+#| eval: false
+#| eval: false
+#| eval: false
+#| eval: false
+#| eval: false
+#| eval: false
+#| eval: false
+#| eval: false
+#| eval: false
+#| eval: false
+#| eval: false
+#| eval: false
+#| eval: false
+#| eval: false
+#| eval: false
+#| eval: false
+#| eval: false
+#| eval: false
+#| eval: false
+#| eval: false
+#| eval: false
+#| eval: false
+#| eval: false
+#| eval: false
+#| eval: false
+#| eval: false
+#| eval: false
+#| eval: false
+#| eval: false
+#| eval: false
+#| eval: false
+#| eval: false
 #| eval: false
 #| eval: false
 #| eval: false
