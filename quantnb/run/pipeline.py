@@ -262,7 +262,7 @@ def loops(self:SearchPipeStep, widths:int)->bool:
     return opened>SENSITIVITY_NODES or sum(l.calls for l in ls)>4*len(ls) and len(ls)*widths*len(self.engine.builder.ops)>50_000
 
 SENSITIVITY_NODES = 60_000 # operators in all suffixes that are opened
-SENSITIVITY_MACS = 2e11 # multiply-accumulates for all suffixes; some fifteen seconds on two cores without VNNI
+SENSITIVITY_MACS = 1e11 # multiply-accumulates for all suffixes; some ten seconds on two cores without VNNI
 
 def sensitivity_rows(
     graph:Graph, # With layers
@@ -583,7 +583,7 @@ def finish(self:SearchPipeStep):
 @patch
 def final_latency(self:SearchPipeStep, strategies:dict)->dict: # {} where nothing can measure
     "Latency for the table; a device that is not there leaves its column empty."
-    try: return measure(self.task, self.exporter, strategies, repeat=200, seconds=max(10., sum(r.seconds for r in self.history)/20))
+    try: return measure(self.task, self.exporter, strategies, repeat=200, seconds=max(6., sum(r.seconds for r in self.history)/20))
     except Exception as e: log.warning('no latency in the table: %s', e.what if isinstance(e, QuantnbError) else f'{type(e).__name__}: {e}'); return {}
 
 @patch
