@@ -6,7 +6,7 @@
 __all__ = ['INTEGER', 'observe', 'QdqBuilder', 'optimized', 'integer_macs']
 
 # %% ../../nbs/deploy/01_qdq.ipynb #c003
-import collections, functools, tempfile
+import collections, tempfile
 import numpy as np
 import mindspore as ms # before onnx
 import onnx
@@ -246,13 +246,15 @@ def whole(self:QdqBuilder, name):
 
 def _wide(bits): return np.int8(2**(7-bits) if bits<7 else 1)
 
-@functools.cache
+_asked = {} # what the processor was found to do
 def saturates()->bool:
     "Whether the runtime's product of uint8 activations and int8 weights overflows on this processor: AVX2 without VNNI adds pairs of products in 16 bits."
+    if 'saturates' in _asked: return _asked['saturates']
     k = 8; a,b = np.full((1,k), 255, np.uint8),np.full((k,1), 127, np.int8)
     io = [oh.make_tensor_value_info('a', TP.UINT8, a.shape), oh.make_tensor_value_info('b', TP.INT8, b.shape)],[oh.make_tensor_value_info('y', TP.INT32, (1,1))]
     m = oh.make_model(oh.make_graph([oh.make_node('MatMulInteger', ['a','b'], ['y'])], 'probe', *io), opset_imports=[oh.make_opsetid('', OPSET)]); m.ir_version = IR_VERSION
-    return int(session(m.SerializeToString()).run(None, dict(a=a, b=b))[0][0,0])!=k*255*127
+    _asked['saturates'] = int(session(m.SerializeToString()).run(None, dict(a=a, b=b))[0][0,0])!=k*255*127
+    return _asked['saturates']
 
 def _int4(name, q): return oh.make_tensor(name, TP.INT4, q.shape, q.ravel().tolist())
 
