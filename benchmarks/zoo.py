@@ -379,13 +379,14 @@ def page(rs):
     def row(r):
         g,s,o,e_ = r.get('stage1', {}),r.get('search', {}),r.get('ort', {}),r.get('engine', {}); par = s.get('parity', {}); e = next((x for x in (r, s, g) if x.get('text')), {})
         err = lambda k: ' / '.join(num((o.get(k) or {}).get(m)) for m in ('squared','plain')) if 'squared' in (o.get(k) or {}) else ''
-        what = r['status'] if r['status']=='ok' else f"{r['status']}: {e.get('error','')} {e.get('text','')[:90]}".strip(': ') if e else f"{r['status']} in {r.get('at','')} {r.get('where','')}".strip()
+        what = ('stage 1 only' if r.get('only_stage1') else 'ok') if r['status']=='ok' else f"{r['status']}: {e.get('error','')} {e.get('text','')[:90]}".strip(': ') if e else f"{r['status']} in {r.get('at','')} {r.get('where','')}".strip()
         return [r['name'], r.get('size') or '', num(r.get('weights') and r['weights']/1e6, '.1f'), f"{g['found']} of {g['cells']}"+f" + {g['more']}"*(g['more']>0) if 'cells' in g else '', e_.get('quantizable', ''), e_.get('engine', ''), num(s.get('integer') and 100*s['integer'], '.0f'),
             *(num(par[k]['agreement']*100, '.1f') if k in par else '' for k in ('onnx','mindir')), num(s.get('table', {}).get('uniform 8'), '.1f'), *(err(k) for k in ('quantnb','ort','ort_products')), num(r.get('seconds'), '.0f'), num(r.get('peak_gb'), '.1f'), what.replace('|', '/')]
     from collections import Counter
     head = ['network','image','M weights','Cells found + others','searched','engine','integer MACs %','ONNX agrees %','MINDIR agrees %','answers at 8 bits %','error, and without the kernels','of quantize_static','of its products alone','s','GB','']
     ort = [[(a[m], b[m]) for a,b in ((o.get('quantnb', {}), o.get('ort_products', {})) for o in (r.get('ort', {}) for r in rs)) if m in a and m in b] for m in ('squared','plain')]
-    text = f"{len(rs)} networks: {', '.join(f'{v} {k}' for k,v in Counter(r['status'] for r in rs).most_common())}."
+    full,read_only = [r for r in rs if not r.get('only_stage1')],[r for r in rs if r.get('only_stage1')]; count_of = lambda o: ', '.join(f'{v} {k}' for k,v in Counter(r['status'] for r in o).most_common())
+    text = f"{len(full)} networks the whole way: {count_of(full)}."+(f" {len(read_only)} more were only read: {count_of(read_only)}." if read_only else '')
     if ort[0]: text += f" At 8 bits everywhere, quantnb is nearer to float than `quantize_static` on convolutions and products in {sum(a<b for a,b in ort[0])} of {len(ort[0])}, in {sum(a<b for a,b in ort[1])} if the files are run node by node in float."
     why = Counter(); [why.update((r.get('engine') or r.get('stage1', {})).get('left', {})) for r in rs]
     lines = [text, '', '|'+'|'.join(head)+'|', '|---'*6+'|---:'*9+'|---|', *('|'+'|'.join(map(str, row(r)))+'|' for r in rs), '', 'Left float:', '', *(f'* {v} × {k}' for k,v in why.most_common())]
