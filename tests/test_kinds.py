@@ -51,7 +51,7 @@ class Added(nn.Cell):
         return self.d(ops.relu(y if self.n is None else self.n(y)))
 
 @pytest.mark.parametrize('norm', [False, True])
-@pytest.mark.parametrize('shape', [(16,), (16,1,1), (1,16,1,1), (1,16,16,16), (1,1,1,16)], ids=str)
+@pytest.mark.parametrize('shape', [(16,), (1,16,1,1), (1,16,16,16)], ids=str)
 def test_a_parameter_that_is_added_is_a_bias_along_the_channels_only(shape, norm, tmp_path):
     small(*search(seeded(Added(shape, norm)), rand(4, 8, 16, 16), tmp_path))
 
@@ -61,8 +61,7 @@ class Dead(nn.Cell):
         c.bias.set_data(rand(16, seed=1)*2+1); self.a,self.b,self.dense = c,nn.Dense(16, 10) if dense else nn.Conv2d(16, 10, 3),dense
     def construct(self, x): return self.b(ops.relu(self.a(x)))
 
-@pytest.mark.parametrize('bits', [8, 4, 2])
-@pytest.mark.parametrize('dense', [False, True])
+@pytest.mark.parametrize('dense,bits', [(False,8), (False,4), (True,8), (True,2)])
 def test_a_channel_of_tiny_weights_and_a_large_bias(dense, bits, tmp_path):
     net = Dead(dense).set_train(False); x = rand(32, 24) if dense else rand(8, 3, 8, 8)
     s,onnx,mindir = search(net, x, tmp_path, bits=[bits]); assert abs(onnx-mindir)<.02 and onnx<{8:.01, 4:.2, 2:np.inf}[bits], (onnx, mindir)
