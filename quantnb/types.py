@@ -258,9 +258,9 @@ class Artifact:
 # %% ../nbs/00_types.ipynb #c036
 def write_atomic(
     path, # File to replace
-    text, # str or bytes
+    text, # str, bytes, or a list of buffers that follow one another
 ):
     "Write beside `path`, flush to disk, then rename."
     path = Path(path); tmp = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    with open(tmp, 'wb') as f: f.write(text.encode() if isinstance(text, str) else text); f.flush(); os.fsync(f.fileno())
+    with open(tmp, 'wb') as f: f.writelines(text if isinstance(text, list) else [text.encode() if isinstance(text, str) else text]); f.flush(); os.fsync(f.fileno())
     os.replace(tmp, path)

@@ -124,7 +124,7 @@ def test_interrupted_twice_and_resumed(grid, tmp_path):
     yml = grid('runs: [{bits: 4}, {bits: 8, trouble: hang}, {bits: 2}, {bits: 6, trouble: hang_with_children}]'); before = {p.pid for p in sleepers()}; stamps = set()
     for sig in (signal.SIGINT, signal.SIGTERM):
         p = start(yml); until(lambda: sum(s=='complete' for s in states(tmp_path).values())==2 and {o.pid for o in sleepers()}-before)
-        p.send_signal(sig); out,_ = p.communicate(timeout=60); stamps.add(record(tmp_path, 'bits=4')['started'])
+        p.send_signal(sig); out,_ = p.communicate(timeout=200); stamps.add(record(tmp_path, 'bits=4')['started'])
         assert p.returncode==130 and f'go on with: quantnb batch {yml}' in out, out
         assert sorted(states(tmp_path).values())==['complete','complete','interrupted','interrupted']
         assert not members(tmp_path) and {o.pid for o in sleepers()}<=before

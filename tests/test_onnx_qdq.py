@@ -129,7 +129,7 @@ def test_weight_on_the_left_stays_float():
 @pytest.mark.parametrize('name', ['cnn', 'encoder', 'inception'])
 def test_parity_at_batch_sizes(name):
     sim, b, o = network(name); m = b.build(Strategy.uniform(list(b.q.layers), 4, 8))
-    r = parity(m, lambda *xs: tuple(np.concatenate(v) for v in zip(*[run(m, [Tensor(x[k:k+1]) for x in xs]) for k in range(len(xs[0]))])), [tuple(x.asnumpy() for x in inputs(name, 70))])
+    r = parity(m, lambda *xs: tuple(np.concatenate(v) for v in zip(*[run(m, [Tensor(x[k:k+1]) for x in xs]) for k in range(len(xs[0]))])), [tuple(x.asnumpy() for x in inputs(name, 70))], seconds=600)
     assert set(r['batches']) == {1, 8, 64, 65, 250} and r['agreement'] == 1 and r['max_diff'] < 1e-5
 
 
@@ -158,3 +158,20 @@ def test_a_further_strategy_leaves_memory_alone():
     n = sum(map(len, b.inits.values()))
     for _ in range(200): b.build(draw())
     assert sum(map(len, b.inits.values())) < 1.05*n
+
+
+@pytest.mark.parametrize('name', ['inception', 'encoder', 'left'])
+def test_constants_that_are_made_again(name, monkeypatch):
+    "A file, its size and its outputs are the same where nothing that can be made again is kept."
+    sim, b, o = network(name); ps = list(b.q.layers); xs = inputs(name, 5)
+    cases = [Strategy.uniform(ps, *bits) for bits in ((8, 8), (4, 8), (4, 32), (2, 4), (16, 32), (32, 32))]
+    files = [b.build(s) for s in cases]; float_file = o.bytes()
+    monkeypatch.setattr('quantnb.deploy.qdq.LARGE', 64); monkeypatch.setattr('quantnb.deploy.onnx.LARGE', 64)
+    poor = QdqBuilder(o, b.q); poor.kept.limit = b.q._w.limit = 1
+    for _ in range(2):
+        for s, m in zip(cases, files):
+            assert poor.size(s) == len(m) == len(poor.build(s))
+            for x, y in zip(run(m, xs), poor.open(s).run(None, {i.name: x.asnumpy() for i, x in zip(o.inputs, xs)})): np.testing.assert_array_equal(x, y)
+    assert len(poor.kept) <= 1 and len(poor.makers) > 3
+    assert len(o.bytes()) == len(float_file) == sum(map(len, o.parts()))
+    for x, y in zip(run(float_file, xs), run(o.bytes(), xs)): np.testing.assert_array_equal(x, y)

@@ -157,11 +157,12 @@ def check(self:Entry,
 class Sessions:
     "Open sessions of the last strategies, the least recently used closed first. What is open counts with its constants, as the kernels keep a packed copy of them."
     def __init__(self,
-        limit:int=None, # Bytes; a quarter of the free memory if None
+        limit:int=None, # Bytes; a quarter of the free memory, at most half a gigabyte, if None
         keep:int=3, # Strategies
-    ): self.limit,self.keep,self.open,self.groups,self.made = limit or min(psutil.virtual_memory().available//4, 2**30),keep,collections.OrderedDict(),collections.OrderedDict(),0
+    ): self.limit,self.keep,self.open,self.groups,self.made = limit or min(psutil.virtual_memory().available//4, 2**29),keep,collections.OrderedDict(),collections.OrderedDict(),0
     @property
     def bytes(self): return sum(b for _,b in self.open.values())
+    def clear(self): self.open.clear(); self.groups.clear()
     def get(self, key, make, n):
         "The session under `key` = (entry, strategy, ...); `make` opens it if it is not open yet, and `n` gives the size of its constants in bytes."
         self.groups[key[1:]] = 1; self.groups.move_to_end(key[1:])
@@ -188,7 +189,7 @@ class Deployed:
         low_bits:str='int8',
         workers:int=2, # Sessions of one thread each that share a batch
         meter=None, # Has `before(args, kwargs)`, called for every forward, and `look()`, called for every part in one
-        limit:int=None, # Bytes of all open sessions; a quarter of the free memory, at most 1 GB, if None
+        limit:int=None, # Bytes of all open sessions; a quarter of the free memory, at most half a gigabyte, if None
         answer=None, # What the network returns for its inputs, if that is known
         weight_dtype:str='auto',
     ):
@@ -325,7 +326,13 @@ def file_name(self:Deployed, e:Entry)->str:
 @patch
 def files(self:Deployed, strategy=None)->dict: # File name to serialized model
     "Files of all entries; the network's own first."
-    return {self.file_name(e):self.model(e, strategy) for es in self.entries.values() for e in es}
+    return {k:b''.join(v) for k,v in self.parts(strategy)}
+
+@patch
+def parts(self:Deployed, strategy=None): # Pairs of a file's name and its buffers
+    "The same one by one, as buffers that follow one another."
+    for es in self.entries.values():
+        for e in es: yield self.file_name(e),(e.float if strategy is None else e.builder).parts(*[strategy]*(strategy is not None))
 
 # %% ../../nbs/deploy/03b_facade.ipynb #c018bx
 @patch

@@ -387,12 +387,15 @@ def to_mindir(
 )->bytes: # Content of a .mindir
     "Write a quantized network as a MINDIR of standard primitives."
     g = graph or quantizer.graph; e = _Mindir(g.blob); state = e.state()
-    for k,v in {**quantizer.params, **quantizer.at(strategy)}.items():
-        if k in e.params and k not in state and (dt := _of.get(e.params[k].data_type)): e.store(e.params[k], v.astype(dt))
+    here = {l.path for l in g.layers}; strategy = {p:b for p,b in strategy.items() if p in here} # the graph may be that of a part
+    later = {g.layer(p).param for p,b in strategy.items() if b.w!=32}; biases = {quantizer.bias_param[p]:p for p in strategy if quantizer.bias_param[p]}
+    for k,v in quantizer.params.items():
+        if k in later or k not in e.params or k in state or not (dt := _of.get(e.params[k].data_type)): continue
+        if k in biases and strategy[biases[k]].w!=32: b = strategy[biases[k]]; v = quantizer.bias(biases[k], b.w, b.a).reshape(v.shape)
+        e.store(e.params[k], v.astype(dt, copy=False))
     e.drop_order()
     for path,(norm,own) in find_folds(g).items():
         if path in quantizer.folded: e.norm_to_bias(g, norm, own)
-    here = {l.path for l in g.layers}; strategy = {p:b for p,b in strategy.items() if p in here} # the graph may be that of a part
     for path,b in strategy.items():
         a = quantizer.act(path, b.a); l = g.layer(path)
         for n in {g.nodes[i].pb:g.nodes[i] for i in l.nodes}.values():

@@ -42,9 +42,7 @@ def observe(
 def _field(no, b):
     "Protobuf field of bytes."
     b = b.encode() if isinstance(b, str) else b
-    n,v = len(b),b''
-    while n>127: v += bytes([n&127|128]); n >>= 7
-    return bytes([no<<3|2])+v+bytes([n])+b
+    return field_head(no, len(b))+b
 
 _AXIS = {a:_field(5, oh.make_attribute('axis', a).SerializeToString()) for a in range(-1, 8)}
 
@@ -54,10 +52,13 @@ def _node(op, ins, out, axis=None):
     b = _field(1, b''.join(_field(1, i) for i in ins)+_field(2, out)+_field(3, out)+_field(4, op)+(b'' if axis is None else _AXIS[axis]))
     return Piece(b, op, tuple(ins), (out,))
 
-def _model(nodes, inits, ins, outs):
-    opset = oh.make_opsetid('', OPSET).SerializeToString()
-    g = b''.join([*(n.bytes for n in nodes), _field(2, 'quantnb'), *inits, *(_field(11, i) for i in ins), *(_field(12, o) for o in outs)])
-    return b'\x08'+bytes([IR_VERSION])+_field(2, 'quantnb')+_field(7, g)+_field(8, opset)
+def _parts(nodes, inits, ins, outs): # buffers of a model that follow one another, so that no copy of the weights is made
+    g = [*(n.bytes for n in nodes), _field(2, 'quantnb'), *inits, *(_field(11, i) for i in ins), *(_field(12, o) for o in outs)]
+    return [b'\x08'+bytes([IR_VERSION])+_field(2, 'quantnb'), field_head(7, sum(map(len, g))), *g, _field(8, oh.make_opsetid('', OPSET).SerializeToString())]
+
+_Large = collections.namedtuple('_Large', 'make shape dtype nbytes') # a constant that can be made again; `make` is None for one of the float graph's
+
+def _model(nodes, inits, ins, outs): return b''.join(_parts(nodes, inits, ins, outs))
 
 # %% ../../nbs/deploy/01_qdq.ipynb #c009
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class QdqBuilder:
         self.makes = {t:n for n in self.ops for t in n.outs}
         self.tail = {n.outs[0]:self._tail(n.outs[0]) for n in self.ops}
         self.clip = {n.name:self._limits(n) for n in self.ops if n.op in CLIP}
-        self.inits,self.ids,self.chan,self.known,self.big,self.arrays = {},{},{},{},{},{}
+        self.inits,self.ids,self.chan,self.known,self.makers,self.kept = {},{},{},{},{},Kept() # large constants are made again where memory is short
         self.io = [v.SerializeToString() for v in o.inputs],[v.SerializeToString() for v in o.outputs]
         self.inputs,self.ranges = inputs,None
 
@@ -217,10 +218,10 @@ def channels(self:QdqBuilder, w):
     "(axis of the channels in a view of a weight, their numbers), or None if they are mixed."
     if w in self.chan: return self.chan[w]
     l = self.q.layers[self.weight[w]]; sh = [1]*len(l.weight_shape); sh[l.channel_axis] = -1; self.chan[w] = None
-    v = self.o.replay(w, np.broadcast_to(np.arange(l.c_out).reshape(sh), l.weight_shape).copy())
+    v = self.o.replay(w, np.broadcast_to(np.arange(l.c_out, dtype=np.int32).reshape(sh), l.weight_shape).copy())
     for a in range(v.ndim):
         line = np.moveaxis(v, a, 0).reshape(v.shape[a], -1)
-        if (line==line[:,:1]).all(): self.chan[w] = a,line[:,0]
+        if (line==line[:,:1]).all(): self.chan[w] = a,line[:,0].copy() # a view would hold as many numbers as the weight has
     return self.chan[w]
 
 @patch
@@ -231,9 +232,10 @@ def constant(self:QdqBuilder, name, make):
         if not isinstance(a, onnx.TensorProto):
             a = np.asarray(a)
             if a.nbytes>LARGE:
-                own = a is self.o.init.get(name); a = np.ascontiguousarray(a) # the float weights are held once, by the graph
-                self.big[name] = self.o.held(name) if own else ort.OrtValue.ortvalue_from_numpy(a)
-                self.arrays[name] = self.o.init[name] if own else a; self.inits[name] = _field(5, stub(name, a).SerializeToString()); return name
+                own = a is self.o.init.get(name); a = np.ascontiguousarray(a)
+                self.makers[name] = _Large(None if own else make, a.shape, a.dtype, a.nbytes) # the float weights are held once, by the graph
+                if not own: self.kept.get(name, lambda: a)
+                self.inits[name] = _field(5, stub(name, a).SerializeToString()); return name
             a = np.asarray(a, order='C')
             a = onp.from_array(a, name)
         self.inits[name] = _field(5, a.SerializeToString())
@@ -241,8 +243,22 @@ def constant(self:QdqBuilder, name, make):
 
 @patch
 def whole(self:QdqBuilder, name):
-    "A serialized constant with its content."
-    return _field(5, onp.from_array(self.arrays[name], name).SerializeToString()) if name in self.arrays else self.inits[name]
+    "A serialized constant with its content, as buffers that follow one another."
+    if name not in self.makers: return [self.inits[name]]
+    a = self.array(name)
+    return [tensor_head(name, a), memoryview(a.reshape(-1).view(np.uint8))]
+
+@patch
+def array(self:QdqBuilder, name):
+    "Content of a large constant."
+    make = self.makers[name].make
+    if make is None: self.o.held(name); return self.o.init[name]
+    return self.kept.get(name, lambda: np.ascontiguousarray(make()))
+
+@patch
+def size_of(self:QdqBuilder, name):
+    "Bytes of a constant."
+    return self.makers[name].nbytes if name in self.makers else len(self.inits[name])
 
 def _wide(bits): return np.int8(2**(7-bits) if bits<7 else 1)
 
@@ -273,10 +289,10 @@ class _Out:
 @patch
 def integers(self:_Out, w, bits, signed=False):
     "Constants of a weight's view: integers, scales, zeros; the axis of the channels."
-    b,g = self.b,self.b.q.weight(self.b.weight[w], bits); ax,ids = b.channels(w); f = _wide(bits)
-    if b.packed(bits): q,z,s = (self.const(*a) for a in ((f'{w}:q{bits}', lambda: _int4(f'{w}:q{bits}', b.o.replay(w, g.q))), (f'{w}:z4', lambda: _int4(f'{w}:z4', np.zeros(len(ids), np.int8))), (f'{w}:u{bits}', lambda: g.scale.ravel()[ids])))
-    elif signed or not b.unsigned(w, bits): q,z,s = (self.const(*a) for a in ((f'{w}:q{bits}', lambda: b.o.replay(w, g.q)*f), (f'{w}:z', lambda: np.zeros(len(ids), np.int8)), (f'{w}:s{bits}', lambda: g.scale.ravel()[ids]/f)))
-    else: q,z,s = (self.const(*a) for a in ((f'{w}:q{bits}u', lambda: (b.o.replay(w, g.q).astype(np.int16)+128).astype(np.uint8)), (f'{w}:zu', lambda: np.full(len(ids), 128, np.uint8)), (f'{w}:s{bits}', lambda: g.scale.ravel()[ids])))
+    b = self.b; ax,ids = b.channels(w); f,path = _wide(bits),b.weight[w]; g = lambda: b.q.weight(path, bits) # not held: it can be made again
+    if b.packed(bits): q,z,s = (self.const(*a) for a in ((f'{w}:q{bits}', lambda: _int4(f'{w}:q{bits}', b.o.replay(w, g().q))), (f'{w}:z4', lambda: _int4(f'{w}:z4', np.zeros(len(ids), np.int8))), (f'{w}:u{bits}', lambda: g().scale.ravel()[ids])))
+    elif signed or not b.unsigned(w, bits): q,z,s = (self.const(*a) for a in ((f'{w}:q{bits}', lambda: b.o.replay(w, g().q)*f), (f'{w}:z', lambda: np.zeros(len(ids), np.int8)), (f'{w}:s{bits}', lambda: g().scale.ravel()[ids]/f)))
+    else: q,z,s = (self.const(*a) for a in ((f'{w}:q{bits}u', lambda: b.o.replay(w, g().q).view(np.uint8)^np.uint8(128)), (f'{w}:zu', lambda: np.full(len(ids), 128, np.uint8)), (f'{w}:s{bits}', lambda: g().scale.ravel()[ids])))
     return q,s,z,ax
 
 # %% ../../nbs/deploy/01_qdq.ipynb #c020
@@ -413,8 +429,21 @@ def build(self:QdqBuilder,
     strategy:Strategy=None, # Widths; None or {} is the float graph
 )->bytes: # Serialized model
     "The graph of a strategy."
+    return b''.join(self.parts(strategy))
+
+@patch
+def parts(self:QdqBuilder, strategy=None)->list: # Buffers
+    "The same as buffers that follow one another in the file."
     nodes,used = self.pieces(strategy)
-    return _model(nodes, [self.whole(k) for k in used], *self.io)
+    return _parts(nodes, [p for k in used for p in self.whole(k)], *self.io)
+
+@patch
+def size(self:QdqBuilder, strategy=None)->int: # Bytes
+    "Size of the file of a strategy, which is not made for it."
+    nodes,used = self.pieces(strategy); large = [k for k in used if k in self.makers]
+    heads = [tensor_head(k, self.makers[k]) for k in large]; content = sum(map(self.size_of, large))
+    small = _parts(nodes, [self.inits[k] for k in used if k not in self.makers]+heads, *self.io); inner = sum(map(len, small[2:-1]))
+    return sum(map(len, small))+content+len(field_head(7, inner+content))-len(small[1])
 
 @patch
 def open(self:QdqBuilder,
@@ -427,8 +456,8 @@ def open(self:QdqBuilder,
 
 @patch
 def run_pieces(self:QdqBuilder, nodes, used, ins, outs, threads=1, optimized=True):
-    big = [k for k in used if k in self.big]
-    return session(self.stubbed(nodes, used, ins, outs), threads, optimized, values={k:self.big[k] for k in big})
+    values = {k:self.o.held(k) if self.makers[k].make is None else ort.OrtValue.ortvalue_from_numpy(self.array(k)) for k in used if k in self.makers}
+    return session(self.stubbed(nodes, used, ins, outs), threads, optimized, values=values, arena=optimized) # a simulation runs a few times: its weights in float are not kept
 
 @patch
 def stubbed(self:QdqBuilder, nodes, used, ins, outs):
@@ -436,7 +465,7 @@ def stubbed(self:QdqBuilder, nodes, used, ins, outs):
     return _model(nodes, [self.inits[k] for k in used], ins, outs)
 
 @patch
-def nbytes(self:QdqBuilder, used): return sum(self.arrays[k].nbytes if k in self.arrays else len(self.inits[k]) for k in used)
+def nbytes(self:QdqBuilder, used): return sum(map(self.size_of, used))
 
 # %% ../../nbs/deploy/01_qdq.ipynb #c028
 @patch

@@ -410,7 +410,7 @@ def _deploy(s):
     files = {k:dict(path=str(a.path), bytes=a.bytes, sha256=a.sha256) for k,a in e.write(s.strategy, d).items()}
     res = dict(files=files, folder=str(d), why=e.why, float_bytes=dict(mindir=p.graph.size), times={}, share=None, accuracy=None, parity={})
     if e.builder:
-        res['float_bytes']['onnx'] = len(e.onnx()); m = (d/'model.onnx').read_bytes(); res['share'] = integer_macs(m, e.float)['share']
+        res['float_bytes']['onnx'] = e.onnx_size(); m = (d/'model.onnx').read_bytes(); res['share'] = integer_macs(m, e.float)['share']
         s.say('running your function on the file', 2, 4); res['accuracy'] = e.score(s.strategy, folder=d)['accuracy']
         s.say('comparing the file with the simulation', 3, 4); res['parity'] = p.best_parity(s.strategy)
         s.say('measuring latency', 4, 4)

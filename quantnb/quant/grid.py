@@ -114,6 +114,7 @@ def quantize_weight(
     bits:int, # 2 to 8, or 16
     axis:int=0, # Axis of the output channels
     clip:str='mse', # 'mse', or 'max' to cover the largest weight
+    scale:np.ndarray=None, # float32 [C], where it is known from an earlier call
 )->WeightGrid:
     "Put a weight on the grid with the least squared error per channel."
     w = np.asarray(w, np.float32)
@@ -121,9 +122,10 @@ def quantize_weight(
     if bits==16: return WeightGrid(w.astype(np.float16), None, axis, 16)
     if not 2<=bits<=8: raise ValueError(f'a weight grid has 2 to 8 bits or 16, not {bits}')
     lo,hi = -2.**(bits-1),2.**(bits-1)-1
-    rows = np.ascontiguousarray(np.moveaxis(w, axis, 0)).reshape(w.shape[axis], -1)
-    if clip=='mse': s = _best_scales(rows, lo, hi, 40)
-    else: s = np.abs(rows).max(1).astype(np.float32)/np.float32(hi); s[s<1e-30] = 1
-    g = WeightGrid(np.empty(w.shape, np.int8), s, axis, bits)
-    g.q[...] = np.clip(np.rint(w/g.spread(s)), lo, hi)
-    return g
+    channels,q = np.moveaxis(w, axis, 0),np.empty(w.shape, np.int8); s = np.ones(len(channels), np.float32) if scale is None else scale
+    step = max(1, 2**20//max(1, channels[0].size)) # channels at a time: float temporaries of a vocabulary's matrix would be larger than the weight
+    for k in range(0, len(channels), step):
+        rows = np.ascontiguousarray(channels[k:k+step]).reshape(len(channels[k:k+step]), -1)
+        if scale is None: s[k:k+step] = _best_scales(rows, lo, hi, 40) if clip=='mse' else np.where((m := np.abs(rows).max(1)/np.float32(hi))<1e-30, 1, m)
+        np.moveaxis(q, axis, 0)[k:k+step] = np.clip(np.rint(rows/s[k:k+step,None]), lo, hi).reshape(channels[k:k+step].shape)
+    return WeightGrid(q, s, axis, bits)

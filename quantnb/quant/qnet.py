@@ -96,6 +96,9 @@ class QuantNet:
         except Exception as e: raise InputError(f'the network cannot be copied: {e}', 'give its Cells attributes that copy.deepcopy can copy') from e
         c.set_train(False)
         if hasattr(c, 'compile_cache'): c.compile_cache.clear()
+        self.lent,self.may_lend = set(),{l.param for l in graph.quantizable} # weights that lie in the quantizer's memory, the user's own where nothing was folded
+        for p in c.get_parameters():
+            if p.name in self.may_lend and p.name in own: self.lend(p, own[p.name])
         self.sites,self.rounded = attach(c, graph, shared_biases(graph)),attach_outputs(c, outputs); self.meter = Meter(); self.cell = _metered(c, self.meter)
         self.inputs,self.names,self.output_kind,self.fed_inputs = inputs,names,'auto',[]
         self.first = self.answer(*inputs)
@@ -146,11 +149,19 @@ def write(self:QuantNet,
     "Put values into the network's Parameters; those that are there already are left alone."
     for k,v in values.items():
         if self.written.get(k) is v: continue
-        p = self.params[k]; a = p.asnumpy()
-        if not a.flags.writeable: p.set_data(ms.Tensor(v.astype(a.dtype)))
+        p,a,is_float = self.params[k],self.params[k].asnumpy(),v is self.quantizer.params.get(k)
+        if is_float and k in self.may_lend and self.lend(p, v): pass
+        elif k in self.lent or not a.flags.writeable: p.set_data(ms.Tensor(v.astype(a.dtype))); self.lent.discard(k)
         else: np.copyto(a, v, casting='unsafe')
-        if v is self.quantizer.params.get(k): self.written[k] = v # what belongs to a strategy is not kept alive
+        if is_float: self.written[k] = v # what belongs to a strategy is not kept alive
         else: self.written.pop(k, None)
+
+@patch
+def lend(self:QuantNet, p, v)->bool: # Whether it was possible
+    "Let a Parameter lie where the array `v` lies: float weights are held once."
+    if v.dtype!=p.asnumpy().dtype or not (v.flags.writeable and v.flags.c_contiguous): return False
+    p.set_data(ms.Tensor.from_numpy(v)); self.lent.add(p.name)
+    return True
 
 @patch
 def net(self:QuantNet,
@@ -158,18 +169,17 @@ def net(self:QuantNet,
     outputs=None, # Path of a Cell to the grid that its output is rounded to
 )->nn.Cell: # What the user's functions are given
     "Stage 4: put a strategy on the network."
-    q = self.quantizer; vals = {}
+    q = self.quantizer
+    def put(name, value): self.written.pop(name, None); self.write({name:value}) # one by one: together they would be a second network
     for path,s in self.rounded.items(): s.use((outputs or {}).get(path))
     for path,s in self.sites.items():
         b = (strategy or {}).get(path, Bits()); l = q.layers[path]
         if self.written.get(path+':w')!=b.w:
-            w = q.weight(path, b.w); vals[l.param] = q.params[l.param] if w is None else w.dequantized
+            w = q.weight(path, b.w); put(l.param, q.params[l.param] if w is None else w.dequantized)
             self.written[path+':w'] = b.w
         if q.bias_param[path] and self.written.get(path+':b')!=b:
-            p = q.bias_param[path]; vals[p] = q.bias(path, b.w, b.a).reshape(q.params[p].shape); self.written[path+':b'] = b
+            p = q.bias_param[path]; put(p, q.bias(path, b.w, b.a).reshape(q.params[p].shape)); self.written[path+':b'] = b
         s.use(q.act(path, b.a))
-    for k,v in vals.items(): self.written.pop(k, None)
-    self.write(vals)
     return self.cell
 
 # %% ../../nbs/quant/05_qnet.ipynb #c010

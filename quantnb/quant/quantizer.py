@@ -6,9 +6,11 @@
 __all__ = ['Quantizer', 'shared_biases']
 
 # %% ../../nbs/quant/04_quantizer.ipynb #c003
+import math
 import numpy as np
 from fastcore.basics import patch
 from ..types import *
+from ..rows import Kept
 from ..graph.ir import *
 from .grid import *
 from .observe import *
@@ -32,7 +34,7 @@ class Quantizer:
         self.folded = fold_params(graph, self.params)
         self.layers = {l.path:l for l in graph.quantizable}
         self.observers,self.inputs = {},[] # filled by calibration
-        self._w,self._a,self._b = {},{},{}
+        self._w,self._scales,self._a,self._b = Kept(),{},{},{} # integers are made again from their scales where memory is short
         self.bias_param,self.bias_nodes = {},{}
         for l in self.layers.values(): self._find_bias(l)
         self.shifts = {p:n for p,n in (shifts or {}).items() if p in self.layers and self.bias_param[p] is None}; self.bias_param.update(self.shifts)
@@ -45,7 +47,7 @@ def calibrated(self:Quantizer,
 ):
     "Take what calibration has seen; grids that were made before are forgotten."
     self.observers,self.inputs = observers,inputs
-    self._w.clear(); self._a.clear(); self._b.clear()
+    self._w.clear(); self._a.clear(); self._b.clear() # scales of weights do not depend on it
 
 @patch
 def _find_bias(self:Quantizer, l):
@@ -106,8 +108,10 @@ def weight(self:Quantizer,
     "Grid of a layer's weight, batch norm folded."
     if bits==32: return None
     l = self.layers[path]; k = path,bits
-    if k not in self._w: self._w[k] = self._for_bias(path, quantize_weight(self.params[l.param], bits, l.channel_axis))
-    return self._w[k]
+    def make():
+        g = quantize_weight(self.params[l.param], bits, l.channel_axis, scale=self._scales.get(k)); self._scales[k] = g.scale
+        return self._for_bias(path, g)
+    return self._w.get(k, make, lambda g: g.q.nbytes)
 
 @patch
 def _for_bias(self:Quantizer, path, grid):
@@ -140,10 +144,11 @@ def shift(self:Quantizer,
     l,o = self.layers[path],self.observers.get(path)
     mu = o.mean if o is not None else None
     if mu is None or bits==32: return None
-    d = np.moveaxis((self.weight(path, bits).dequantized-self.params[l.param]).astype(np.float64), l.channel_axis, 0)
-    if l.kind=='dense': return (d@mu).astype(np.float32) if d.shape[1]==mu.size else None
-    if mu.size!=d.shape[1]*l.groups: return None
-    d = d.reshape(l.groups, d.shape[0]//l.groups, d.shape[1], -1).sum(-1)
+    g = self.weight(path, bits); q,w = (np.moveaxis(a, l.channel_axis, 0) for a in (g.q, self.params[l.param])); step = max(1, 2**20//max(1, w[0].size))
+    error = lambda k: ((q[k:k+step].astype(np.float32)*(1 if g.scale is None else g.scale[k:k+step].reshape(-1, *[1]*(w.ndim-1))))-w[k:k+step]).astype(np.float64) # of a few channels at a time
+    if l.kind=='dense': return np.concatenate([error(k)@mu for k in range(0, len(w), step)]).astype(np.float32) if w.shape[1]==mu.size else None
+    if mu.size!=w.shape[1]*l.groups: return None
+    d = np.concatenate([error(k).reshape(-1, w.shape[1], math.prod(w.shape[2:])).sum(-1) for k in range(0, len(w), step)]).reshape(l.groups, len(w)//l.groups, w.shape[1])
     return np.einsum('goi,gi->go', d, mu.reshape(l.groups, -1)).ravel().astype(np.float32)
 
 @patch

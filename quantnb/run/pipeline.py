@@ -201,7 +201,7 @@ def model_latency(self:SearchPipeStep,
     m = LatencyModel(self.exporter.builder); t0 = self.float['latency']
     if self.resume: data = [(Strategy.from_json(d['strategy']), d['ms']) for d in (self.dir.read()[0].get('latency_model') or dict(data=[]))['data']]
     else:
-        ss = spread(self.codec, n, self.config.seed); k = int(np.clip(2**30//(2*len(self.exporter.onnx())), 2, n)); data = [] # sessions open at once
+        ss = spread(self.codec, n, self.config.seed); k = int(np.clip(2**30//(2*self.exporter.onnx_size()), 2, n)); data = [] # sessions open at once
         for i in range(0, n, k):
             r = measure(self.task, self.exporter, dict(enumerate(ss[i:i+k])), int(np.clip(1e3*seconds/n/t0, 5, 30)))
             data += [(s, r[j]['median']) for j,s in enumerate(ss[i:i+k]) if r[j]]
@@ -571,7 +571,7 @@ def finish(self:SearchPipeStep):
     elif h.ok:
         with self.phase('confirmation'): self.chosen,final = self.confirm()
         with self.phase('final table'): final['table'] = self.table = self.final_table(self.chosen)
-        with self.phase('writing the files'): self.exporter.write(self.chosen.strategy, self.dir.best_dir)
+        with self.phase('writing the files'): self.exporter.release(); self.exporter.write(self.chosen.strategy, self.dir.best_dir)
         with self.phase('agreement of the files'): final['parity'] = self.exporter.check(self.chosen.strategy, {f: self.dir.best_dir/f'model.{f}' for f in self.exporter.formats}, seconds=4.)
         with self.phase('evaluating the file'): self.result = self.write_best(self.chosen, final)
     h.result = self.result
@@ -597,7 +597,7 @@ def final_table(self:SearchPipeStep,
     role = next(r for r in ('test','confirm','evaluate') if self.task.has(r)); res = []
     known = dict.fromkeys(rows.values()); first = {s: next(k for k,v in rows.items() if v==s) for s in known} # the same strategy twice is measured once
     lat = self.final_latency({first[s]:s for s in known if s is not None}) if e.builder else {}
-    for s in known: known[s] = (self.file_metrics(s, role) if e.builder else evaluate(self.engine.net(s), lambda net: self.task.run(role, net), self.task.metric_name(role))).get('accuracy'), (len(e.onnx(s))/1e3 if e.builder else None), (self.graph.size if s is None else len(e.mindir(s)))/1e3 if 'mindir' in e.formats else None
+    for s in known: known[s] = (self.file_metrics(s, role) if e.builder else evaluate(self.engine.net(s), lambda net: self.task.run(role, net), self.task.metric_name(role))).get('accuracy'), (e.onnx_size(s)/1e3 if e.builder else None), (self.graph.size if s is None else len(e.mindir(s)))/1e3 if 'mindir' in e.formats else None
     for k,s in rows.items():
         acc,onnx,mindir = known[s]; c = self.cost.metrics(s or Strategy()); l = lat.get(first[s])
         res.append(dict(name=k, data=role, accuracy=acc, size_kb=c['size_kb'], compress_ratio=c['compress_ratio'], onnx_kb=onnx, mindir_kb=mindir, latency=l and l['median'], latency_p90=l and l['p90']))

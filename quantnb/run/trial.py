@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from fastcore.basics import patch
 from pathlib import Path
 from ..types import *
-from ..rows import cut, row_count
+from ..rows import cut, give_back, row_count
 from ..compare import Agreement, worst
 from ..config import Config, DeviceEvaluator as DeviceSection
 from ..task import *
@@ -171,6 +171,13 @@ class Exporter:
     def onnx(self, strategy:Strategy=None)->bytes:
         "Q/DQ graph of a strategy; the float graph for None."
         return self.float.bytes() if strategy is None else self.builder.build(strategy)
+    def onnx_size(self, strategy:Strategy=None)->int: # Bytes
+        "Size of the same file, which is not made for it."
+        return sum(map(len, self.float.parts())) if strategy is None else self.builder.size(strategy)
+    def release(self):
+        "Close what is open for speed only."
+        if self.deployed: self.deployed.sessions.clear()
+        self.device = None; self.simulation.net(None)
     def mindir(self, strategy:Strategy)->bytes: return to_mindir(self.q, strategy, graph=self.graph)
 
 # %% ../../nbs/run/01_trial.ipynb #c013
@@ -181,12 +188,12 @@ def write(self:Exporter,
 )->dict: # 'onnx', 'mindir', names of the parts' files to `Artifact`
     "All files of a strategy, each replaced in one step."
     folder = Path(folder); folder.mkdir(parents=True, exist_ok=True); res = {}; self.graph
-    for k,m in (self.deployed.files(strategy) if self.deployed else {}).items():
+    for k,m in (self.deployed.parts(strategy) if self.deployed else ()):
         write_atomic(folder/k, m); res['onnx' if k=='model.onnx' else k] = Artifact.of(folder/k, 'onnx')
     for k,m in {**({'model.mindir':self.mindir(strategy)} if not self.why_mindir else {}), **(self.deployed.mindirs(strategy) if self.deployed else {})}.items():
         write_atomic(folder/k, m); res['mindir' if k=='model.mindir' else k] = Artifact.of(folder/k, 'mindir')
     if self.task.config.trainer.float_file and self.deployed:
-        write_atomic(folder/'model.float.onnx', self.onnx(None)); res['model.float.onnx'] = Artifact.of(folder/'model.float.onnx', 'onnx')
+        write_atomic(folder/'model.float.onnx', self.float.parts()); res['model.float.onnx'] = Artifact.of(folder/'model.float.onnx', 'onnx')
     write_atomic(folder/'strategy.json', json.dumps(strategy.to_json(), indent=1))
     return res
 
@@ -239,6 +246,7 @@ def check(self:Exporter,
         except KeyboardInterrupt: raise
         except Exception as e:
             res[f] = dict(worst({}), note=f'not compared: {type(e).__name__}: {str(e).strip().splitlines()[0] if str(e).strip() else ""}'); log.warning('the %s file was %s', f, res[f]['note'])
+        if len(files)>1: give_back() # of two runtimes in turn
     return res
 
 @patch
@@ -263,7 +271,7 @@ def _check_mindir(self:Exporter, strategy, file, inputs, batches, seconds):
             a.update(sim.forward(*part(k, n)), as_arrays(net(*part(k, n)))); t = t or time.time()
             if time.time()-t>seconds: break
         res[n] = a.result
-    finally: sim.meter.calls,sim.meter.samples = c,s
+    finally: sim.meter.calls,sim.meter.samples = c,s; sim.net(None)
     return worst(res)
 
 # %% ../../nbs/run/01_trial.ipynb #c018

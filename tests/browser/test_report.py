@@ -30,10 +30,11 @@ def test_mailed(browser, mail, width, scheme):
     page.on('request', lambda r: asked.append(r.url)); page.on('pageerror', lambda e: errors.append(str(e)))
     page.goto(mail.as_uri())
     front,table,strip,graph,hist = (page.locator(f'.qnb-{k}') for k in ('front','table','bitstrip','graphview','histogram'))
-    row = lambda: table.locator('tr[aria-selected="true"]'); old = row().get_attribute('data-episode')
+    row = lambda: table.locator('tr[aria-selected="true"]'); said = front.first.locator('.qnb-chosen b'); expect(row()).to_have_count(1); expect(said).to_have_count(1)
+    together = "() => document.querySelector('.qnb-front .qnb-chosen b').textContent=='episode '+document.querySelector('.qnb-table tr[aria-selected=\"true\"]').dataset.episode"
+    page.wait_for_function(together); old = said.text_content() # widgets draw in a frame of their own, so the page may still be on its way
     canvas = front.first.locator('.qnb-canvas'); x,y = canvas.evaluate(POINT); canvas.click(position=dict(x=x, y=y))
-    expect(row()).not_to_have_attribute('data-episode', old); e = row().get_attribute('data-episode')
-    expect(front.first.locator('.qnb-chosen')).to_contain_text(f'episode {e}')
+    expect(said).not_to_have_text(old); page.wait_for_function(together)
     table.locator('tr[data-episode]').first.click(); expect(front.first.locator('.qnb-chosen')).to_contain_text('episode '+table.locator('tr[data-episode]').first.get_attribute('data-episode'))
     cell = strip.locator('[data-path][data-what="w"]').nth(3); p = cell.get_attribute('data-path'); cell.click()
     expect(graph.locator(f'tr[data-path="{p}"]')).to_have_attribute('aria-selected', 'true'); expect(hist.locator('.qnb-facts')).to_contain_text(f'{p} weight')
