@@ -89,9 +89,9 @@ def latency_model(name, n=40):
     net,e,x,y,paths = open_net(name, 64); ss = spread(QuantRLCodec(e.graph.layers, [4,8,32], None), n)
     feed = {e.float.inputs[0].name:x[:1]}; ts = latency({**{i:e.builder.open(s) for i,s in enumerate(ss)}, 'float':e.builder.open(None)}, feed, repeat=60)
     m = LatencyModel(e.builder)
-    for i,s in enumerate(ss): m.add(s, ts[i]['median'])
+    for i,s in enumerate(ss): m.add(s, ts[i].median)
     m.learn(); p = m.predictions
-    return dict(error=m.error, measured=m.y, predicted=p.tolist(), float_ms=ts['float']['median'], rank=float(np.corrcoef(np.argsort(np.argsort(p)), np.argsort(np.argsort(m.y)))[0,1]), single_layers=m.columns==slice(None), strength=m.strength, disturbed=float(np.mean([o['disturbed'] for o in ts.values()])))
+    return dict(error=m.error, measured=m.y, predicted=p.tolist(), float_ms=ts['float'].median, rank=float(np.corrcoef(np.argsort(np.argsort(p)), np.argsort(np.argsort(m.y)))[0,1]), single_layers=m.columns==slice(None), strength=m.strength, disturbed=float(np.mean([o.disturbed for o in ts.values()])))
 
 def memory(name):
     import numpy as np, psutil, mindspore as ms, nets

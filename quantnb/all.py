@@ -38,6 +38,7 @@ from .device.runner import *
 from .device.latency import *
 from .run.history import *
 from .run.trial import *
+from .run.prepare import *
 from .run.pipeline import *
 from .run.report import *
 from .run.batch import *

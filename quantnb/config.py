@@ -6,21 +6,22 @@
 __all__ = ['Count', 'NotNegative', 'Positive', 'Share', 'Names', 'Folder', 'File', 'Folders', 'Specs', 'Inputs', 'METRICS',
            'Metric', 'Regex', 'Regexes', 'LAYOUT', 'OWNERS', 'OLDER', 'did_you_mean', 'Doc', 'Section', 'TaskSection',
            'Logger', 'Worker', 'General', 'Module', 'Register', 'Role', 'EvalRole', 'Spec', 'Common', 'ModelDesc',
-           'ModelSection', 'Policy', 'Search', 'Hyperparameter', 'SearchSpace', 'Trainer', 'DeviceEvaluator',
-           'Evaluator', 'PipeStep', 'Step', 'Config', 'read_text', 'read_doc', 'load']
+           'ModelSection', 'Policy', 'OpenPolicy', 'DdpgPolicy', 'Search', 'Hyperparameter', 'SearchSpace', 'Trainer',
+           'DeviceSettings', 'Evaluator', 'PipeStep', 'Step', 'Config', 'step_class', 'read_text', 'read_doc', 'load',
+           'parse']
 
 # %% ../nbs/01_config.ipynb #c003
-import copy, difflib, io, json, math, re
+import copy, difflib, functools, io, json, math, re
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 from fastcore.basics import patch
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationError, ValidationInfo, create_model, field_validator, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.scalarbool import ScalarBoolean
-from .types import ConfigError, Problem, Targets, WIDTHS
+from .types import ConfigError, Mistake, Targets, WIDTHS, searches
 
 # %% ../nbs/01_config.ipynb #c005
 def _line(node, k):
@@ -49,8 +50,8 @@ def _read(
     try: return _plain(YAML().load(text), lines=lines), lines
     except MarkedYAMLError as e:
         what = ' '.join(o for o in (e.context, e.problem) if o).replace("character '\\t'", 'a tab')
-        raise ConfigError([Problem('', f'no valid YAML: {what}', e.problem_mark.line+1 if e.problem_mark else 0)]) from None
-    except YAMLError as e: raise ConfigError([Problem('', f'no valid YAML: {e}')]) from None
+        raise ConfigError([Mistake('', f'no valid YAML: {what}', e.problem_mark.line+1 if e.problem_mark else 0)]) from None
+    except YAMLError as e: raise ConfigError([Mistake('', f'no valid YAML: {e}')]) from None
 
 # %% ../nbs/01_config.ipynb #c012
 def did_you_mean(
@@ -78,6 +79,7 @@ def _shown(v):
 # %% ../nbs/01_config.ipynb #c018
 class Doc:
     "Plain values of a yml, and the line and written key of every path."
+    given = ' (given on the command line)' # what is said of values that did not come from the file
     def __init__(self,
         data:dict, # Plain values
         lines:dict, # Path to line
@@ -107,15 +109,15 @@ class Doc:
         path, # Where
         text, # What is wrong
     ):
-        "A `Problem` at the line of the nearest key that stands in the file."
+        "A `Mistake` at the line of the nearest key that stands in the file."
         path = tuple(path)
         ups = [path[:i] for i in range(len(path), 0, -1)]
         near = next((p for p in ups if p in self.places), ())
         line,key = self.places.get(near, (0,''))
         below = [] if near in self.single else [k for k in path[len(near):] if isinstance(k, str)]
         key = '.'.join(o for o in (key, *below) if o)
-        if any(p in self.sets for p in ups): line,text = 0,f'{text} (given on the command line)'
-        return Problem(key, text, line)
+        if any(p in self.sets for p in ups): line,text = 0,text+self.given
+        return Mistake(key, text, line)
 
 # %% ../nbs/01_config.ipynb #c022
 class Section(BaseModel):
@@ -256,9 +258,18 @@ class ModelSection(Section):
 
 # %% ../nbs/01_config.ipynb #c042
 class Policy(Section):
+    "What every search algorithm has; an algorithm adds settings of its own in a subclass."
     max_episode:Count=100 # Candidates in all, warm-up included
-    num_warmup:Annotated[int, Field(ge=0)]=10 # Candidates before the agent learns
-    agent:Literal['ddpg','random']='ddpg'
+    num_warmup:Annotated[int, Field(ge=0)]=10 # Candidates before the algorithm decides
+    agent:Literal['ddpg','random']='ddpg' # 'random': random search, whatever the type
+    reward_scale:Positive=.1 # Lambda of the reward
+
+class OpenPolicy(Policy):
+    "Settings of an algorithm that a module of the user registers; they are checked when it has been imported."
+    model_config = ConfigDict(extra='allow')
+
+class DdpgPolicy(Policy):
+    "Settings of the deep deterministic policy gradient; HAQ's values, where HAQ has them."
     hidden:Annotated[list[Count], Field(min_length=1)]=[300,300] # Widths of actor and critic
     lr_actor:Positive=1e-4
     lr_critic:Positive=1e-3
@@ -269,7 +280,6 @@ class Policy(Section):
     noise_sigma:NotNegative=.5 # Of the truncated normal noise on an action
     noise_decay:Share=.99 # Per episode after the warm-up
     baseline_decay:Share=.5 # Of the moving average of rewards
-    reward_scale:Positive=.1 # Lambda of the reward
     def rules(self):
         if self.agent!='random' and self.num_warmup>=self.max_episode:
             yield 'num_warmup', f'{self.num_warmup} of {self.max_episode} episodes are warm-up, so nothing is ever learned; choose fewer, or "agent: random"'
@@ -285,7 +295,7 @@ def _reward_function(v):
 class Search(Section):
     type:str='MsQuantRL' # Registered name of the algorithm
     codec:Literal['QuantRLCodec']='QuantRLCodec'
-    policy:Policy=Policy()
+    policy:DdpgPolicy=DdpgPolicy() # Of the algorithm that `type` names
     objective_keys:list[Metric]=['accuracy','compress_ratio'] # What the front is made of
     objectives:dict[Metric, Literal['MIN','MAX']]={} # Directions other than the natural ones
     reward_type:Literal['acc_first','compress_first']='acc_first'
@@ -378,7 +388,7 @@ def _host_problem(v):
 
 def _placeholder(v): return not (v or '').strip() or bool(re.search(r'//x(\.x)+|:x\b|[<>]', v))
 
-class DeviceEvaluator(Section):
+class DeviceSettings(Section):
     type:Literal['DeviceEvaluator']='DeviceEvaluator'
     custom:str='QuantCustomEvaluator' # Registered name
     om_input_shape:str|None=None # 'name:1,3,224,224;other:1,10'
@@ -402,7 +412,7 @@ class DeviceEvaluator(Section):
 
 class Evaluator(Section):
     type:Literal['Evaluator']='Evaluator'
-    device_evaluator:DeviceEvaluator=DeviceEvaluator()
+    device_evaluator:DeviceSettings=DeviceSettings()
 
 # %% ../nbs/01_config.ipynb #c060
 class PipeStep(Section):
@@ -435,6 +445,7 @@ class Config(BaseModel):
     dir:str='.' # Its folder
     source:str='' # Its text
     notes:list[str]=[] # What to say once: keys without effect, a missing device
+    def __reduce__(self): return _again,(self.to_yaml(), self.path, self.dir, self.source, list(self.notes)) # the class of `policy` may be made at run time
     @property
     def register(self): return self.registered
     def __getattr__(self, k): # only for what there is no field of
@@ -453,7 +464,7 @@ class Config(BaseModel):
     @property
     def evaluator(self): return self.step.evaluator
     @property
-    def device(self): return self.evaluator.device_evaluator if self.evaluator else None # `DeviceEvaluator` or None
+    def device(self): return self.evaluator.device_evaluator if self.evaluator else None # `DeviceSettings` or None
     @property
     def device_host(self): return self.device and self.device.host # http://host:port or None
 
@@ -524,9 +535,33 @@ def _layout(cls, path):
         for m in [m for h in (f.annotation, *f.metadata) for m in _models(h)]: res |= _layout(m, (*path,k))
     return res
 
-LAYOUT = {k: v for c,n in ((General,'general'),(Register,'register'),(Step,'*')) for k,v in _layout(c, (n,)).items()}
+def _layouts(step_class): return {k: v for c,n in ((General,'general'),(Register,'register'),(step_class,'*')) for k,v in _layout(c, (n,)).items()}
+LAYOUT = _layouts(Step)
 _LISTS = {('register','modules'), ('*','search_space','hyperparameters'), ('*','model','model_desc','common','input_shape'), ('*','model','model_desc','common','multiple_inputs')}
-OWNERS = {k: [p for p,ks in LAYOUT.items() if k in ks and p not in _LISTS] for k in {k for ks in LAYOUT.values() for k in ks}} # key to the sections that have it
+def _owners(layout): return {k: [p for p,ks in layout.items() if k in ks and p not in _LISTS] for k in {k for ks in layout.values() for k in ks}} # key to the sections that have it
+OWNERS = _owners(LAYOUT)
+
+@functools.cache
+def step_class(
+    settings, # Subclass of `Policy`
+): # Subclass of `Step`
+    "The section of a search step whose `policy` holds the settings of an algorithm."
+    if settings is DdpgPolicy: return Step
+    search = create_model('Search', __base__=Search, policy=(settings, settings()))
+    return create_model('Step', __base__=Step, search_algorithm=(search, search()))
+
+class _StepName(str):
+    "Name of the search step, with the keys that its sections allow."
+    def __new__(cls, name, settings): s = super().__new__(cls, name); s.model = step_class(settings); s.layout = _layouts(s.model); s.owners = _owners(s.layout); return s
+def _keys(step): return getattr(step, 'layout', LAYOUT)
+def _owned(step): return getattr(step, 'owners', OWNERS)
+
+def _settings(doc, step, given):
+    "Class of the settings under `policy:`."
+    at = (step,'search_algorithm','type'); name = doc.at(at) if doc.has(at) else 'MsQuantRL'
+    name = next((v for k,v in reversed(given) if k.rpartition('search_algorithm.')[2]=='type' and 'search_algorithm' in k), name)
+    if name in ('MsQuantRL','ddpg'): return DdpgPolicy
+    return getattr(searches[name], 'Settings', Policy) if isinstance(name, str) and name in searches else OpenPolicy
 
 # %% ../nbs/01_config.ipynb #c076
 OLDER = {('*','search_algorithm','latency_acc_ratio'):'metric_ratio', ('*','evaluator','device_evaluator','multi_input'):'muti_input'}
@@ -537,8 +572,8 @@ def _unknown(path, step):
     "What to say about the key at the end of `path`, which its section does not allow."
     g = _general_path(path, step)
     if g in OLDER: return f'another name of "{OLDER[g]}", which is there too; keep one of them'
-    near = did_you_mean(path[-1], LAYOUT.get(g[:-1], []))
-    own = OWNERS.get(path[-1], [])
+    near = did_you_mean(path[-1], _keys(step).get(g[:-1], []))
+    own = _owned(step).get(path[-1], [])
     if not near and len(own)==1: near = f'; it belongs to {".".join(step if k=="*" else k for k in own[0])}'
     return f'unknown key{near}'
 
@@ -551,7 +586,7 @@ _STAND_IN |= dict(model=dict(model_desc=_STAND_IN['model_desc']))
 def _mend(doc, path, error, step):
     "Takes away the cause of `error`, so that the rest can be checked; False if there is nothing to take away."
     unknown,near = error['type'] in ('extra_forbidden','invalid_key'),None
-    if unknown: near = _nearest(path[-1], LAYOUT.get(_general_path(path[:-1], step), []))
+    if unknown: near = _nearest(path[-1], _keys(step).get(_general_path(path[:-1], step), []))
     elif error['type']=='literal_error' and doc.has(path): near = _nearest(error['input'], re.findall("'([^']*)'", error['ctx']['expected']))
     if near and not unknown: doc.at(path[:-1])[path[-1]] = near; return True
     if near and near not in doc.at(path[:-1]): doc.rename(path, near); return True
@@ -567,7 +602,7 @@ def _mend(doc, path, error, step):
 def _within(path, others): return any(path[:len(o)]==o for o in others)
 
 def _check(cls, doc, name, step, found, context):
-    "The section `name` as a `cls`, or None if it cannot be mended; `found` is filled with path to `Problem`."
+    "The section `name` as a `cls`, or None if it cannot be mended; `found` is filled with path to `Mistake`."
     for _ in range(100):
         try: return cls.model_validate(doc.at((name,)), context=context)
         except ValidationError as e: errs = e.errors(include_url=False)
@@ -629,8 +664,8 @@ def _resolve(
     "Path of a key that may be given in a short form."
     ks = tuple(int(k) if k.isdigit() else k for k in key.split('.'))
     if ks[0] in ('general','register','pipeline',step): return ks
-    if ks[0] in LAYOUT[('*',)]: return (step, *ks)
-    own = OWNERS.get(ks[0], [])
+    if ks[0] in _keys(step)[('*',)]: return (step, *ks)
+    own = _owned(step).get(ks[0], [])
     return (step if own[0][0]=='*' else own[0][0], *own[0][1:], *ks) if len(own)==1 else None
 
 # %% ../nbs/01_config.ipynb #c089
@@ -638,8 +673,8 @@ def _set(doc, key, value, step):
     "Puts one value from the command line into `doc`; returns what is wrong with the key, or None."
     path = _resolve(key, step)
     if path is None:
-        n = len(OWNERS.get(key, []))
-        return Problem(key, (f'{n} sections have this key; write its whole path' if n>1 else f'unknown key{did_you_mean(key, [k for k,o in OWNERS.items() if len(o)==1])}')+' (given on the command line)')
+        n = len(_owned(step).get(key, []))
+        return Mistake(key, (f'{n} sections have this key; write its whole path' if n>1 else f'unknown key{did_you_mean(key, [k for k,o in _owned(step).items() if len(o)==1])}')+doc.given)
     node = doc.data
     for i,k in enumerate(path):
         try:
@@ -647,19 +682,17 @@ def _set(doc, key, value, step):
             else:
                 if isinstance(node, dict) and node.get(k) is None: node[k] = {}
                 node = node[k]
-        except (TypeError,IndexError): return Problem('.'.join(map(str, path)), f'there is nothing below {".".join(map(str, path[:i])) or "the top"} to set (given on the command line)')
+        except (TypeError,IndexError): return Mistake('.'.join(map(str, path)), f'there is nothing below {".".join(map(str, path[:i])) or "the top"} to set{doc.given}')
     doc.sets.add(path)
 
-def _set_all(doc, sets, overrides, step, problems):
-    "All `key=value` texts, then all keywords."
+def _pairs(doc, sets, overrides, problems):
+    "Keys and values of all `key=value` texts, then of all keywords."
     pairs = []
     for o in sets:
         k,eq,v = o.partition('=')
-        try: pairs.append((k.strip(), _read(v)[0])) if eq else problems.append(Problem(o, 'the form key=value is needed (given on the command line)'))
-        except ConfigError: problems.append(Problem(k, f'{_shown(v)} is no valid YAML (given on the command line)'))
-    for k,v in pairs+[(k,v) for k,v in overrides.items() if v is not None]:
-        bad = _set(doc, k, v, step)
-        if bad: problems.append(bad)
+        try: pairs.append((k.strip(), _read(v)[0])) if eq else problems.append(Mistake(o, 'the form key=value is needed'+doc.given))
+        except ConfigError: problems.append(Mistake(k, f'{_shown(v)} is no valid YAML{doc.given}'))
+    return pairs+[(k,v) for k,v in overrides.items() if v is not None]
 
 # %% ../nbs/01_config.ipynb #c091
 def _notes(c, doc):
@@ -692,23 +725,26 @@ def read_text(
     except OSError as e:
         there = [p.name for p in path.parent.glob('*.y*ml')] if path.parent.is_dir() else []
         what = 'there is no such file' if isinstance(e, FileNotFoundError) else 'this is a folder' if path.is_dir() else f'cannot be read: {e.strerror}'
-        raise ConfigError([Problem('', f'{what}{did_you_mean(path.name, there)}')], str(path)) from None
-    except UnicodeDecodeError as e: raise ConfigError([Problem('', f'no text in UTF-8: {e.reason} at byte {e.start}')], str(path)) from None
+        raise ConfigError([Mistake('', f'{what}{did_you_mean(path.name, there)}')], str(path)) from None
+    except UnicodeDecodeError as e: raise ConfigError([Mistake('', f'no text in UTF-8: {e.reason} at byte {e.start}')], str(path)) from None
 
 def read_doc(
     text, # YAML
 )->Doc:
     "Keys with values, and their lines; `ConfigError` if it is something else."
     data,lines = _read(text)
-    if not isinstance(data, dict): raise ConfigError([Problem('', 'the file is empty' if data is None else f'keys with values are needed, not {_shown(data)}', 0)])
+    if not isinstance(data, dict): raise ConfigError([Mistake('', 'the file is empty' if data is None else f'keys with values are needed, not {_shown(data)}', 0)])
     return Doc(data, lines)
 
 # %% ../nbs/01_config.ipynb #c093
-def _parse(text, path, sets, overrides, check_paths):
+def _parse(text, path, sets, overrides, check_paths, given='given on the command line'):
     "`Config` or `ConfigError` from the text of a yml."
     doc,problems,folder = read_doc(text),[],str(Path(path).parent.absolute())
-    step = _step(doc, problems)
-    _set_all(doc, sets, overrides, step or 'nas', problems)
+    doc.given = f' ({given})' if given else ''
+    step = _step(doc, problems); pairs = _pairs(doc, sets, overrides, problems)
+    if step: step = _StepName(step, _settings(doc, step, pairs))
+    for k,v in pairs:
+        if bad := _set(doc, k, v, step or 'nas'): problems.append(bad)
     for old,new in OLDER.items():
         old = (step, *old[1:])
         if doc.has(old) and new not in doc.at(old[:-1]):
@@ -717,10 +753,10 @@ def _parse(text, path, sets, overrides, check_paths):
     for k in ('general','register'): doc.data.setdefault(k, {})
     context = dict(dir=folder, check_paths=check_paths)
     found = {}
-    parts = [_check(cls, doc, k, step, found, context) if k else None for cls,k in ((General,'general'),(Register,'register'),(Step,step))]
+    parts = [_check(cls, doc, k, step, found, context) if k else None for cls,k in ((General,'general'),(Register,'register'),(getattr(step, 'model', Step),step))]
     if all(parts):
         names = doc.data.get('pipeline') or [step]
-        c = Config(general=parts[0], registered=parts[1], step=parts[2], name=step, pipeline=[names] if isinstance(names, str) else names, path=str(path), dir=folder, source=text)
+        c = Config(general=parts[0], registered=parts[1], step=parts[2], name=str(step), pipeline=[names] if isinstance(names, str) else names, path=str(path), dir=folder, source=text)
         broken = [o for s,p in ((c.general,'general'),(c.registered,'register'),(c.step,step)) for o in _broken(s, (p,))]
         problems += [doc.problem(*o) for o in (*broken, *_unregistered(c)) if not _within(o[0], found)]
     problems += found.values()
@@ -738,6 +774,28 @@ def load(
     text = read_text(path)
     try: return _parse(text, path, sets, overrides, check_paths)
     except ConfigError as e: raise ConfigError(e.problems, str(path)) from None
+
+def parse(
+    text, # Of a yml
+    path='', # Where it comes from, for messages
+    sets=(), # Texts 'dotted.key=value'; they win
+    check_paths=False, # Must folders and files that the yml names exist?
+    given='', # What a message says of values that are not in the text
+    **overrides, # Values for short keys
+)->Config:
+    "The same for a text."
+    return _parse(text, path, sets, overrides, check_paths, given)
+
+def _again(text, path, dir, source, notes): return parse(text).model_copy(update=dict(path=path, dir=dir, source=source, notes=notes))
+
+@patch
+def checked(self:Config)->Config:
+    "Check the settings of an algorithm that was registered after the file was read; `ConfigError` with lines."
+    if not isinstance(self.policy, OpenPolicy) or self.search.type not in searches: return self
+    if self.source:
+        try: _parse(self.source, self.path, (), {}, False)
+        except ConfigError as e: raise ConfigError(e.problems, self.path) from None
+    return parse(self.to_yaml()).model_copy(update=dict(path=self.path, dir=self.dir, source=self.source, notes=self.notes))
 
 # %% ../nbs/01_config.ipynb #c113
 def _compact(v):

@@ -6,13 +6,14 @@
 __all__ = ['Task', 'lesson_task']
 
 # %% ../nbs/03_task.ipynb #c003
-import itertools, json, math, tempfile
+import copy, itertools, json, math
 from dataclasses import asdict
 from fastcore.basics import patch
 from functools import cached_property
 from pathlib import Path
 from .types import *
-from .config import load, Config
+from .config import load, parse, Config
+from .search.base import SearchAlgorithm # so that the algorithms without a network of their own are registered
 from .script import *
 
 # %% ../nbs/03_task.ipynb #c005
@@ -54,11 +55,20 @@ def _config(targets, bits, act_bits, objectives, metric_name, settings):
         evaluator=dict(device_evaluator=dict(hardware='CPU'))))
     settings = dict(settings)
     if 'max_episode' in settings: settings.setdefault('num_warmup', min(10, max(0, settings['max_episode']//3)))
-    with tempfile.TemporaryDirectory() as t:
-        f = Path(t)/'task.yml'; f.write_text(json.dumps(d))
-        try: c = load(f, check_paths=False, **settings)
-        except ConfigError as e: raise ConfigError([Problem(p.key.removeprefix('nas.'), p.text.removesuffix(' (given on the command line)')) for p in e.problems], 'Task') from None
-    return c.model_copy(update=dict(path='', dir=str(Path.cwd())))
+    try: c = parse(json.dumps(d), **settings)
+    except ConfigError as e: raise ConfigError([Mistake(p.key.removeprefix('nas.'), p.text) for p in e.problems], 'Task') from None
+    return c.model_copy(update=dict(dir=str(Path.cwd()), source=''))
+
+@patch
+def replace(self:Task,
+    **settings, # Short keys of the yml: exclude=['head'], observer='minmax'; None takes a value away
+)->Task:
+    "The same network, data and functions under other settings; the loaded network is shared."
+    c = self.config
+    try: new = parse(c.to_yaml(), sets=[f'{k}={json.dumps(v)}' for k,v in settings.items()])
+    except ConfigError as e: raise ConfigError([Mistake(p.key, p.text) for p in e.problems], 'settings') from None
+    t = copy.copy(self); t.config = new.model_copy(update=dict(path=c.path, dir=c.dir, source=''))
+    return t
 
 # %% ../nbs/03_task.ipynb #c009
 @patch(cls_method=True)
@@ -75,8 +85,8 @@ def from_config(cls:Task,
     config:Config, # Checked
 ):
     "The task of a configuration."
+    fns = import_functions(config); config = config.checked(); roles = config.roles
     t = cls.__new__(cls); t.config,t.folder = config,config.dir
-    roles = config.roles; fns = import_functions(config)
     if 'network' not in fns: raise InputError('the yml names no function that returns the network', 'write it as model.model_desc.common.network')
     if 'evaluate' not in fns: raise InputError('the yml names no function that evaluates the network', 'write it as trainer.custom_eval')
     conf = {k: role_config(roles[k], config.dir) if k in roles else ConfigDict() for k in fns}

@@ -12,7 +12,7 @@ import mindspore as ms # before onnx
 from fastcore.basics import patch
 from mindspore import nn
 from ..types import *
-from ..rows import WORK, cut, join, row_count
+from ..rows import COMPARED_ROWS, WORK, cut, join, row_count
 from ..compare import divergence
 from ..quant.observe import NotFinite, Observer
 from ..graph.ir import *
@@ -41,6 +41,10 @@ class OrtEngine:
         self.sim = QuantNet(net, graph, inputs, names, observer, bias_correction)
         self.graph,self.quantizer,self.meter = self.sim.graph,self.sim.quantizer,Meter()
         self.float_outputs = self._reference = None
+        self.why,self.start = '',None # why it is this engine, and what is known of the float network already
+    name,deployed = 'onnxruntime',None
+    @property
+    def simulation(self): return self.sim
     @property
     def samples(self): return self.meter.samples
     @property
@@ -116,7 +120,7 @@ def divergence_of(self:OrtEngine, strategy)->float:
 @patch
 def outputs(self:OrtEngine,
     strategy:Strategy=None, # Widths; None for the float graph
-    rows:int=128, # Samples, if calibration fed as many
+    rows:int=COMPARED_ROWS, # Samples, if calibration fed as many
 )->tuple: # Arrays
     "What the graph of a strategy answers to the remembered inputs."
     c,s = self.meter.calls,self.meter.samples; net,outs,n,size = self.net(strategy),[],0,0

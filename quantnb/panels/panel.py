@@ -113,7 +113,7 @@ def _features(p, f):
 # %% ../../nbs/panels/04_panel.ipynb #c012
 @view('propose')
 def _propose(p, r):
-    s = p.stages; c = s.task.config; strip = BitStrip.of(s.search.graph, s.strategy, c.w_bits, c.a_bits, pinned=list(s.search.codec.pin or {}))
+    s = p.stages; c = s.task.config; strip = BitStrip.of(s.search.graph, s.strategy, c.w_bits, c.a_bits, pinned=list(s.search.prepared.space.pin or {}))
     facts,back = W.HTML(),W.Button(description='Back to the proposal', tooltip='take back what was changed by hand'); back.add_class('qp-back'); p.strip,p.facts,p.back = strip,facts,back
     def show(_=None):
         s.edit(strip.value); q = s.quick(); t = c.targets.compress_ratio
@@ -169,9 +169,9 @@ def _evaluate(p, r):
 @view('deploy')
 def _deploy(p, r):
     t = r['times']; name = lambda k: dict(model='quantized').get(k, k); total = sum(f['bytes'] for f in r['files'].values())
-    box = [dict(name=name(k), value=o['median'], box=(o['quantiles'][5],o['quantiles'][15]), whisker=(o['quantiles'][1],o['quantiles'][19]), dots=o['quantiles'][2:19], color='currentColor' if k=='float' else 'var(--accent)', text=f"{o['median']:.4g} ms") for k,o in sorted(t.items()) if o]
+    box = [dict(name=name(k), value=o.median, box=(o.quantiles[5],o.quantiles[15]), whisker=(o.quantiles[1],o.quantiles[19]), dots=o.quantiles[2:19], color='currentColor' if k=='float' else 'var(--accent)', text=f"{o.median:.4g} ms") for k,o in sorted(t.items()) if o]
     pic = rows_svg(box, 'milliseconds a forward, one thread: 5 to 95 %, middle half in the box, a dot for each 5 % of the runs', label='latency of float and quantized file') if box else f'<p>No latency: {html.escape(r["why"] or "nothing could be measured")}</p>'
-    speed = t['float']['median']/t['model']['median'] if t.get('float') and t.get('model') else None
+    speed = t['float'].median/t['model'].median if t.get('float') and t.get('model') else None
     tiles = [(f"{f['bytes']/1e3:,.1f} KB", k+(f" (float {r['float_bytes'][k]/1e3:,.1f})" if k in r['float_bytes'] else '')) for k,f in r['files'].items()]
     tiles += [(f"{r['share']:.0%}" if r['share'] is not None else '–', 'of the MACs on integers'), (f'{speed:.2f}×' if speed else '–', 'speed of float'), (number(r['accuracy']), 'accuracy of the file'), (f"{r['parity']['agreement']:.2%}" if (r['parity'] or {}).get('agreement') is not None else '–', 'agree with the simulation')]
     return [page(tiles_html(tiles), '<br>', pic), page(table_html([dict(file=k, bytes=f['bytes'], float_bytes=r['float_bytes'].get(k), path=f['path'], sha256=Html(f'<span title="{f["sha256"]}">{f["sha256"][:12]}…</span>')) for k,f in r['files'].items()], dict(file='file', bytes='bytes', float_bytes='float bytes', path='path', sha256='sha256')))]

@@ -25,22 +25,9 @@ from ..quant.observe import *
 from ..deploy.qdq import *
 from ..run.trial import *
 from ..run.history import *
+from ..run.prepare import *
 from ..run.pipeline import *
 from .histogram import *
-
-# %% ../../nbs/panels/03a_stages.ipynb #c005
-@patch
-def replace(self:Task,
-    **settings, # Short keys of the yml: exclude=['head'], observer='minmax'; None takes a value away
-)->Task:
-    "The same network, data and functions under other settings; the loaded network is shared."
-    c = self.config
-    with tempfile.TemporaryDirectory() as d:
-        f = Path(d)/'task.yml'; f.write_text(c.to_yaml())
-        try: new = load(f, [f'{k}={json.dumps(v)}' for k,v in settings.items()], check_paths=False)
-        except ConfigError as e: raise ConfigError([Problem(p.key, p.text.removesuffix(' (given on the command line)')) for p in e.problems], 'settings') from None
-    t = copy.copy(self); t.config = new.model_copy(update=dict(path=c.path, dir=c.dir))
-    return t
 
 # %% ../../nbs/panels/03a_stages.ipynb #c008
 @dataclass(frozen=True)
@@ -93,7 +80,7 @@ class Stages:
         self.state,self.results,self.errors,self.seconds = defaultdict(lambda: TODO),{},{},{}
         self.opened = self.agent = self.proposal = self.strategy = None; self.doing,self.at,self.since,self.expect,self.n = '',None,None,None,0
         self.search.history = History(objectives=self.task.config.objectives, targets=self.task.config.targets)
-        self.search.float = {}; self.by_hand = False
+        self.by_hand = False
         self.tell()
     def tell(self):
         for f in self.watchers: f()
@@ -138,7 +125,7 @@ def set(self:Stages, **settings):
     if yml := {k:v for k,v in new.items() if k not in own}: self.task = old.replace(**yml)
     try: check_names(self.task.config)
     except Exception: self.task = old; raise
-    self.own.update(own); self.search.task,self.search.config = self.task,self.task.config
+    self.own.update(own); self.search.use(self.task)
     for k,s in STAGES.items():
         if any(o.key in new for o in s.knobs): self.outdate([k, *self.after(k)])
 
@@ -213,7 +200,7 @@ def open(self:Stages):
     if self.opened==k: return check_reachable(c, self.search.graph, self.search.cost)
     self.say('calibrating, and comparing the engines on the float network', 1, 3)
     self.search.say = lambda name, share: self.say(name if share is None else f'{name}, {share:.0%}')
-    self.opened = None; self.search.open_network(); self.search.float,self.search.sensitivity,self.search.latency_model = {},None,None; self.opened = k
+    self.opened = None; self.search.renew(); self.search.prepared.open_network(); self.opened = k
     self.samples = self.search.engine.samples if self.search.engine.start else 0 # of one evaluation
 
 @patch
@@ -222,18 +209,16 @@ def make_agent(self:Stages):
     k = _agent_key(self.task.config)
     if self.agent==k: return
     self.say('measuring what every layer costs at every width', 2, 3)
-    self.agent = None; self.search.make_agent(); self.agent = k
+    p = self.search.prepared; self.agent = None; p.make_problem(); self.search.agent = make_search(p); self.agent = k
 
 def _width(a, w): return w if a is None else a
 
 @stage('propose', 'Bits', 'Propose a width for every layer; change any of them by hand.', ['features'],
     knobs=[Knob('compress_threshold', 'size to remove (%)', kind='number', help='budget that proposals hold, and a target; empty: none'), Knob('agent', 'agent', ('ddpg','random'), 'choice'),
         Knob('num_warmup', 'warm-up', kind='count', help='episodes before the agent learns'), Knob('noise_sigma', 'noise', kind='number', help='width of the noise on an action'), Knob('seed', 'seed', kind='count')],
-    code=lambda s: '''search = SearchPipeStep(task)
-search.open_network() # calibrates
-search.float = {}; search.history = History(objectives=task.config.objectives, targets=task.config.targets)
-search.make_agent() # measures sensitivities
-proposal = search.agent.propose(search.history)'''+(f'\nstrategy = Strategy.from_json({s.strategy.to_json()}) # by hand' if s.by_hand else '\nstrategy = proposal.strategy')+'\nfrom quantnb.panels.bitstrip import BitStrip\nBitStrip.of(search.graph, strategy, task.config.w_bits, task.config.a_bits)')
+    code=lambda s: '''prepared = prepare(task) # calibrates, evaluates the float network, measures sensitivities
+search = make_search(prepared)
+strategy = '''+(f'Strategy.from_json({s.strategy.to_json()}) # by hand' if s.by_hand else 'search.propose().strategy')+'\nfrom quantnb.panels.bitstrip import BitStrip\nBitStrip.of(prepared.graph, strategy, task.config.w_bits, task.config.a_bits)')
 def _propose(s):
     s.open(); s.make_agent(); s.say('proposing', 3, 3)
     s.proposal = s.search.agent.propose(s.search.history); s.strategy,s.by_hand = s.proposal.strategy,False
@@ -270,12 +255,12 @@ def quick(self:Stages, strategy=None)->dict: # size_kb, compress_ratio, flops, p
 @patch
 def noise(self:Stages)->float: # Of the next proposal; None for an agent without
     a = self.search.agent
-    return a.policy.noise_sigma*a.policy.noise_decay**a.searched if hasattr(a, 'searched') else None
+    return a.noise if a is not None else None
 
 # %% ../../nbs/panels/03a_stages.ipynb #c029
 @stage('quantize', 'Quantize', 'Put the widths on the network; weights go to their grids.', ['propose'],
     knobs=[Knob('engine', 'engine', ('auto','onnxruntime','mindspore'), 'choice', 'what runs the quantized network')],
-    code=lambda s: "from quantnb.panels.histogram import *\nnet = search.engine.net(strategy)\nrows = [dict(layer=p, bits=str(b), sqnr=weight_histogram(search.engine.quantizer, p, b.w)['sqnr']) for p,b in strategy.items()]\nTable(rows)")
+    code=lambda s: "from quantnb.panels.histogram import *\nnet = prepared.engine.net(strategy)\nrows = [dict(layer=p, bits=str(b), sqnr=weight_histogram(prepared.engine.quantizer, p, b.w)['sqnr']) for p,b in strategy.items()]\nTable(rows)")
 def _quantize(s):
     s.open(); q,c = s.search.engine.quantizer,s.search.cost; s.search.engine.net(s.strategy)
     f = lambda l,b: dict(path=l.path, kind=l.kind, bits='float' if b==Bits() else str(b), w=b.w, a=b.a, weights=l.n, float_kb=c.layer_size(l.path, Bits())/1e3, kb=c.layer_size(l.path, b)/1e3, sqnr=weight_histogram(q, l.path, b.w)['sqnr'] if l.path in q.layers else None)
@@ -283,13 +268,13 @@ def _quantize(s):
 
 # %% ../../nbs/panels/03a_stages.ipynb #c032
 @stage('calibrate', 'Calibrate', 'Choose the ranges of the activations, correct the biases, and see which layer hurts.', ['quantize'],
-    knobs=[Knob('observer', 'observer', tuple(OBSERVERS), 'choice', 'how ranges are chosen'), Knob('bias_correction', 'correct biases', kind='bool')],
-    code=lambda s: '''q = search.engine.quantizer
+    knobs=[Knob('observer', 'observer', tuple(ranges), 'choice', 'how ranges are chosen'), Knob('bias_correction', 'correct biases', kind='bool')],
+    code=lambda s: '''q = prepared.engine.quantizer
 rows = [dict(layer=p, bits=str(b), weight=weight_histogram(q, p, b.w)['sqnr'], activation=(act_histogram(q, p, b.a) or {}).get('sqnr')) for p,b in strategy.items()]
 display(Table(rows)); Histogram.of(q, bits=next(iter(strategy.values())).w)''')
 def _calibrate(s):
     s.open(); q = s.search.engine.quantizer
-    if s.search.sensitivity is None: s.say('measuring what every layer costs at every width', 2, 2); s.search.sensitivity = s.search.measure_sensitivity()
+    if s.search.sensitivity is None: s.say('measuring what every layer costs at every width', 2, 2); s.search.prepared.make_problem()
     base = max(0., s.search.sensitivity[0]['base']) if s.search.sensitivity else 0.
     one = lambda p,b: dict(path=p, bits=str(b), w=b.w, a=b.a, weight=weight_histogram(q, p, b.w)['sqnr'], activation=(act_histogram(q, p, b.a) or {}).get('sqnr'),
         rise=predicted(s.search.sensitivity, Strategy({p:b}))-base if s.search.sensitivity else s.search.losses.get((p,b.w), 0.))
@@ -319,7 +304,7 @@ def paired(
 # %% ../../nbs/panels/03a_stages.ipynb #c039
 class Answers:
     "What the deployed graph answers: a class for each sample, with a checksum of every batch."
-    def __init__(self, engine): self.deployed,self.calls = getattr(engine, 'deployed', None),[]
+    def __init__(self, engine): self.deployed,self.calls = engine.deployed,[]
     def __enter__(self):
         if self.deployed is not None:
             run = self.deployed.run
@@ -370,12 +355,12 @@ def _float(self:Stages):
     if s.float: return
     self.say('evaluating the float network')
     n = s.engine.samples
-    with Answers(s.engine) as self.float_answers: f = s.float_reference()
-    self.float_n,s.float = s.engine.samples-n,f
+    with Answers(s.engine) as self.float_answers: s.prepared.float_reference()
+    self.float_n = s.engine.samples-n
 
 @stage('evaluate', 'Evaluate', 'Run your function on the float and on the quantized network.', ['calibrate'],
     knobs=[Knob('also', 'also on', ('none','confirm','test'), 'choice', 'data that the reward does not see', own=True)],
-    code=lambda s: 'search.float = search.float_reference()\nmetrics = {**search.cost.metrics(strategy), **search.trainer(strategy)}\nmetrics')
+    code=lambda s: 'outcome = episode(prepared, strategy)\nmetrics = outcome.metrics\nmetrics')
 def _evaluate(s):
     t0 = time.time(); p = s.search; s.expect = (p.engine.samples, s.samples*(1 if p.float else 2)); s._float(); s.say('evaluating the quantized network')
     n = p.engine.samples
@@ -400,10 +385,10 @@ def folder(self:Stages)->Path:
     knobs=[Knob('repeat_times', 'timed runs', kind='count'), Knob('low_bits', 'weights below 8 bits', ('int8','int4'), 'choice', 'how the ONNX file stores them')],
     code=lambda s: '''from pathlib import Path
 folder = Path(task.config.base_path)/'by_hand'
-files = search.exporter.write(strategy, folder)
-score = search.exporter.score(strategy, folder=folder)['accuracy']
-share = integer_macs((folder/'model.onnx').read_bytes(), search.exporter.float)['share']
-times = measure(task, search.exporter, dict(model=strategy))
+files = prepared.exporter.write(strategy, folder)
+score = prepared.exporter.score(strategy, folder=folder)['accuracy']
+share = integer_macs((folder/'model.onnx').read_bytes(), prepared.exporter.float)['share']
+times = measure(task, prepared.exporter, dict(model=strategy))
 Table([dict(file=k, bytes=f.bytes) for k,f in files.items()])''')
 def _deploy(s):
     s.open(); p = s.search; e = p.exporter; d = s.folder(); s.say('writing files', 1, 4)
@@ -421,15 +406,15 @@ def _deploy(s):
 # %% ../../nbs/panels/03a_stages.ipynb #c048
 @stage('reward', 'Reward', 'Weigh accuracy, size and latency; see which targets are met.', ['evaluate','deploy'],
     knobs=[Knob('reward_type', 'reward', ('acc_first','compress_first'), 'choice'), Knob('acc_threshold', 'accuracy asked', kind='number', help='empty: none'), Knob('acc_threshold_mode', 'meant as', ('absolute','drop','relative_drop'), 'choice'), Knob('latency_threshold', 'latency asked (ms)', kind='number', help='counts if latency is an objective')],
-    code=lambda s: '''search.make_reward(); search.reward.float = search.float
-missed = task.config.targets.missed(metrics, search.float['accuracy'])
+    code=lambda s: '''reward = make_reward(task, prepared.float)
+missed = task.config.targets.missed(metrics, prepared.float['accuracy'])
 record = Record(0, strategy, metrics=metrics, missed=missed)
-search.reward(record), missed''')
+reward(record), missed''')
 def _reward(s):
-    p,c = s.search,s.task.config; ev,dep = s.results['evaluate'],s.results['deploy']; m = dict(ev['metrics']); p.float = dict(p.float)
-    for k,to in dict(model=m, float=p.float).items():
-        if t := dep['times'].get(k): to.update(latency=t['median'], latency_p90=t['p90'])
-    p.make_reward(); p.reward.float = p.history.float = p.float; p.history.targets,p.history.objectives = c.targets,c.objectives
+    p,c = s.search,s.task.config; ev,dep = s.results['evaluate'],s.results['deploy']; m = dict(ev['metrics']); f = p.prepared.float = dict(p.float)
+    for k,to in dict(model=m, float=f).items():
+        if t := dep['times'].get(k): to.update(latency=t.median, latency_p90=t.p90)
+    p.reward = make_reward(s.task, f); p.history.float = f; p.history.targets,p.history.objectives = c.targets,c.objectives
     r = Record(s.n, s.strategy, s.proposal.proposed if s.proposal.proposed!=s.strategy else None, m, phase=s.proposal.phase, missed=c.targets.missed(m, p.float['accuracy']),
         seconds=sum(s.seconds.get(k, 0.) for k in ('quantize','evaluate','deploy')), forward_samples=ev['samples'], extra={**s.proposal.extra, **(dict(source='by hand') if s.by_hand else {})})
     return replace(r, reward=p.reward(r))
@@ -440,9 +425,8 @@ def next(self:Stages)->bool: # Whether there is a new proposal
     "Give the record to the agent, keep the best on disk, and propose again."
     if self.state['reward']!=DONE: raise InputError('the episode has no reward yet', 'run stage 8 first')
     p,r = self.search,self.results['reward']; self.folder()
-    p.agent.learn(r); p.history.append(r)
-    if not p.dir.history_file.exists(): p.parity = []; p.float_seconds,p.float_samples = 0.,self.float_n; p.best_written = None; p.start_files()
-    p.dir.append(r.to_json()); p.remember(r); p.keep_best(); self.n += 1
+    if not p.dir.history_file.exists(): p.prepared.float_samples = self.float_n; p.best_written = None; p.start_files()
+    p.take(r); p.keep_best(); self.n += 1
     return self.run('propose')
 
 # %% ../../nbs/panels/03a_stages.ipynb #c057
@@ -485,8 +469,8 @@ def _raise(thread, e): ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong
 # %% ../../nbs/panels/03a_stages.ipynb #c058
 @patch
 def meters(self:Stages):
-    e = getattr(self.search, 'engine', None)
-    return [o.meter for o in (e, getattr(e, 'sim', None)) if o is not None]
+    e = self.search.engine
+    return [] if e is None else [e.meter, e.simulation.meter]
 @patch
 def progress(self:Stages)->tuple: # Share that is done and seconds left; None where nothing is known
     "Of the stage that runs: by the samples of an evaluation, else by how long it took the last time, else by its steps."

@@ -22,12 +22,11 @@ class Quantizer:
     def __init__(self,
         graph:Graph, # With layers
         params:dict, # Parameter name to float32 array, as trained
-        observer:str='mse', # How ranges are chosen, a name in `OBSERVERS`
+        observer:str='mse', # How ranges are chosen, a name in `ranges`
         bias_correction:bool=True, # Whether biases are corrected
         shifts:dict=None, # Layer path to the name of a Parameter of zeros that the simulation adds behind the layer
     ):
-        if observer not in OBSERVERS: raise InputError(f'no observer is called {observer!r}', f'one of {sorted(OBSERVERS)}')
-        self.graph,self.range,self.correct = graph,OBSERVERS[observer],bias_correction
+        self.graph,self.range,self.correct = graph,ranges[observer],bias_correction
         self.params = {k: np.asarray(v, np.float32) if np.issubdtype(np.asarray(v).dtype, np.floating) else np.asarray(v) for k,v in params.items()} # views of the network's memory where it is float32
         for k,v in self.params.items():
             if v.dtype.kind=='f' and not np.isfinite(v).all(): raise InputError(f'the Parameter {k} holds NaN or infinite values', 'check the checkpoint')

@@ -42,7 +42,7 @@ class Grid(Section):
 def _mended(
     doc:Doc, # Changed: wrong keys are renamed or dropped
     dir, # Folder of the yml
-)->tuple: # `Grid` or None, list of `Problem`
+)->tuple: # `Grid` or None, list of `Mistake`
     "What is right in the yml, and what is wrong."
     problems,known = [],Grid.model_fields
     while True:

@@ -17,7 +17,7 @@ from pathlib import Path
 from ..types import *
 from ..rows import cut, give_back, row_count
 from ..compare import Agreement, worst
-from ..config import Config, DeviceEvaluator as DeviceSection
+from ..config import Config, DeviceSettings
 from ..task import *
 from ..graph.ir import *
 from ..quant.qnet import *
@@ -80,19 +80,17 @@ def open_engine(
     s,t = task.config.space,task.config.trainer; phase = phase or (lambda name: contextlib.nullcontext())
     with phase('reading the graph'): g = select(read_task(task), s.eligible, s.include, s.exclude)
     name = 'onnxruntime' if t.engine=='auto' else t.engine
-    if name not in ENGINES: raise InputError(f'the engine {name!r} is not available', f'trainer.engine: one of auto, {", ".join(ENGINES)}')
-    with phase('compiling the simulation'): e = ENGINES[name](task.net, g, task.inputs, task.input_names, observer=t.observer, bias_correction=t.bias_correction); e.why = ''
+    with phase('compiling the simulation'): e = engines[name](task.net, g, task.inputs, task.input_names, observer=t.observer, bias_correction=t.bias_correction)
     if check: check(e.graph)
     e.output_kind = t.output_kind
     try:
         with phase('calibration'): e.calibrate(task.run_calib)
-        with phase('float evaluation'): e.start = serves(task, e) if name=='onnxruntime' else None
+        with phase('float evaluation'): e.start = serves(task, e) if e.deployed else None
     except Unsupported as x:
         if t.engine!='auto' or name!='onnxruntime': raise
-        calibrated = bool(e.quantizer.observers); e = e.sim; e.why,e.start,e.output_kind = x.what,None,t.output_kind; log.info('the search runs on the MindSpore simulation: %s', x.what)
+        calibrated = bool(e.quantizer.observers); e = e.simulation; e.why,e.output_kind = x.what,t.output_kind; log.info('the search runs on the MindSpore simulation: %s', x.what)
         if not calibrated:
             with phase('calibration'): e.calibrate(task.run_calib)
-    e.name = 'onnxruntime' if hasattr(e, 'deployed') else name if t.engine!='auto' else 'mindspore'
     look_at(e.quantizer.inputs, e.names)
     return e
 
@@ -121,7 +119,7 @@ def serves(
     except KeyboardInterrupt: raise
     except (Exception, SystemExit) as x:
         if not isinstance(x, (QuantnbError, SystemExit)): # the graphs' fault, or the function's own? then it is told now
-            with time_limit(task.config.timeout, e.sim.meter): task.run('evaluate', e.sim.net(None))
+            with time_limit(task.config.timeout, e.simulation.meter): task.run('evaluate', e.simulation.net(None))
         raise Unsupported(f'the evaluation does not run on the exported graphs ({x.what if isinstance(x, QuantnbError) else f"{type(x).__name__}: {x}"})') from x
     finally: e.fed_inputs = e.meter.recorded()
     seconds = time.time()-t
@@ -158,10 +156,10 @@ class Exporter:
     ):
         self.task,self.q,self.why,self.why_mindir,self.device,self._at = task,engine.quantizer,'','',None,None
         self.engine,self.deployed,self.low = engine,None,task.config.trainer.low_bits
-        try: self.deployed = engine.deployed if self.low=='int8' and hasattr(engine, 'deployed') else Deployed(task.net, self.q, task.inputs, task.input_names, self.low, answer=self.simulation.first)
+        try: self.deployed = engine.deployed if self.low=='int8' and engine.deployed else Deployed(task.net, self.q, task.inputs, task.input_names, self.low, answer=self.simulation.first)
         except Unsupported as e: self.why = e.what
     @property
-    def simulation(self): return getattr(self.engine, 'sim', self.engine)
+    def simulation(self): return self.engine.simulation
     @property
     def float(self): return self.deployed and self.deployed.top.float
     @property
@@ -280,9 +278,10 @@ def device_evaluator(
     exporter:Exporter,
 )->DeviceEvaluator: # A function of strategies
     "What measures, as the yml says."
-    d = task.config.device or DeviceSection()
-    data = QuantCustomEvaluator(task.inputs, exporter.onnx, exporter.float, d.batch_size, lambda s, threads: exporter.builder.open(s, threads))
-    return DeviceEvaluator(data, d.hardware, d.repeat_times, d.threads, d.om_input_shape or '')
+    d = task.config.device or DeviceSettings()
+    files = {'onnx':exporter.onnx}|({} if exporter.why_mindir else {'mindir':lambda s: exporter.mindir(s or Strategy())})
+    data = QuantCustomEvaluator(task.inputs, files, exporter.float, d.batch_size, lambda s, threads: exporter.builder.open(s, threads))
+    return DeviceEvaluator(data, d)
 
 def measure(
     task:Task,
@@ -290,7 +289,7 @@ def measure(
     strategies:dict, # Name to `Strategy`
     repeat:int=None, # Timed runs; as the yml says if None
     seconds:float=None, # Time for them
-)->dict: # Name to dict(median, p90, mean, sd, n, ...) in ms, or None where it failed; 'float' among them
+)->dict: # Name to `Latency`, or None where it failed; 'float' among them
     "Stage 7: latency of the files of strategies, beside the float file's."
     if exporter.device is None: exporter.device = device_evaluator(task, exporter)
     return exporter.device(strategies, repeat, seconds)

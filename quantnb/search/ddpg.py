@@ -13,6 +13,7 @@ from fastcore.basics import patch
 from mindspore import nn, ops
 from scipy.special import ndtr, ndtri
 from ..types import *
+from ..config import DdpgPolicy
 from .base import *
 
 # %% ../../nbs/search/02_ddpg.ipynb #c007
@@ -41,7 +42,7 @@ class Learner(nn.Cell):
     "Actor, critic, their targets, and one DDPG update as `construct`."
     def __init__(self,
         n_state:int, # Width of a state
-        policy, # With the settings of `AGENT_DEFAULTS`
+        policy, # `DdpgPolicy`, or an object with its fields
         rng:np.random.Generator, # For the initial weights
     ):
         super().__init__()
@@ -102,23 +103,26 @@ def truncated_normal(
 class MsQuantRL(SearchAlgorithm):
     "DDPG agent of HAQ, with a replay of what was executed."
     tries = 8
-    def __init__(self, codec, features, costmodel=None, policy=None, wall=None, seeds=(), seed=0):
-        super().__init__(codec, features, costmodel, policy, wall, seeds, seed)
-        row = {p: i for i,p in enumerate(features.paths)}
-        self.rows = [(row[s.path], float(s.what=='a')) for s in codec.steps]
-        n,f = max(1, len(codec)*self.policy.replay_per_layer),features.norm.shape[1]
+    Settings = DdpgPolicy
+    def __init__(self, problem, settings=None, rng=0):
+        super().__init__(problem, settings, rng)
+        self.features = problem.features; row = {p: i for i,p in enumerate(self.features.paths)}
+        self.rows = [(row[s.path], float(s.what=='a')) for s in self.space.steps]
+        n,f = max(1, len(self.space)*self.settings.replay_per_layer),self.features.norm.shape[1]
         self.memory = [np.zeros((n,k), np.float32) for k in (f,1,1,f,1)] # s, a, r, s', 0 at the end
         self.stored,self.updates,self.searched,self.baseline = 0,0,0,None
-        t = time.time(); self.learner = Learner(f, self.policy, self.rng)
-        shapes = [(self.policy.batch_size,k) for k in (f,1,1,f,1)]
+        t = time.time(); self.learner = Learner(f, self.settings, self.rng)
+        shapes = [(self.settings.batch_size,k) for k in (f,1,1,f,1)]
         with graph_mode(): self.learner.compile(*[ms.Tensor(np.zeros(o, np.float32)) for o in shapes+[(),()]])
         self.compile_seconds = time.time()-t
         self._sync()
+    @property
+    def noise(self): return self.settings.noise_sigma*self.settings.noise_decay**self.searched # of the next proposal
     def _sync(self): self.weights = [p.asnumpy().copy() for p in self.learner.pa]
     def act(self):
         "Walk through the layers; [0,1] for each step."
-        sigma,prev,res = self.policy.noise_sigma*self.policy.noise_decay**self.searched,0.,[]
-        for (i,kind),s,u in zip(self.rows, self.codec.steps, self.rng.random(len(self.rows))):
+        sigma,prev,res = self.noise,0.,[]
+        for (i,kind),s,u in zip(self.rows, self.space.steps, self.rng.random(len(self.rows))):
             mu = float(actor_numpy(self.weights, self.features.state(i, kind, prev))[0])
             res.append(truncated_normal(mu, sigma, u))
             k = min(int(res[-1]*len(s.bits)), len(s.bits)-1); prev = (k+.5)/len(s.bits)
@@ -131,7 +135,7 @@ def transitions(self:MsQuantRL,
     reward:float,
 )->list: # s [L,S], a, r [L,1], s' [L,S], 0 at the end [L,1]
     "What an episode adds to the memory."
-    a = np.array(self.codec.encode(strategy), np.float32)
+    a = np.array(self.space.encode(strategy), np.float32)
     s = np.stack([self.features.state(i, k, p) for (i,k),p in zip(self.rows, [0.,*a[:-1]])])
     go = np.ones((len(a),1), np.float32); go[-1] = 0
     return [s, a[:,None], np.full((len(a),1), reward, np.float32), np.concatenate([s[1:],s[-1:]]), go]
@@ -153,7 +157,7 @@ def learn(self:MsQuantRL,
 @patch
 def _update(self:MsQuantRL, n):
     "`n` updates on batches from the memory."
-    p,f32 = self.policy,np.float32
+    p,f32 = self.settings,np.float32
     at = self.rng.integers(0, min(self.stored, len(self.memory[0])), (n,p.batch_size))
     s,a,r,s1,go = (m[at] for m in self.memory)
     for k,m in enumerate(r.mean((1,2))):

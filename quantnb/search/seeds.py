@@ -48,17 +48,17 @@ def ilp(
 def structured(
     codec:QuantRLCodec,
     costmodel,
-    wall=None, # Function from proposed to executed strategy
-    gain=None, # (layer path, width of the weights) to loss; `flat_loss` if None
-    threshold:float=None, # Compression ratio to hold, percent; None: what `wall` leaves of the widest strategy
+    project=None, # Function from proposed to executed strategy
+    loss=None, # (layer path, width of the weights) to loss; `flat_loss` if None
+    threshold:float=None, # Compression ratio to hold, percent; None: what `project` leaves of the widest strategy
     measured=None, # Such a table from measured sensitivities; its solutions are tried as well
 )->list: # Strategies without doubles, all within the budget
     "Strategies to start from, the most promising first."
-    gain,wall = gain or flat_loss(codec),wall or (lambda s: s)
+    loss,project = loss or flat_loss(codec),project or (lambda s: s)
     high,low = codec.decode([1.]*len(codec)),codec.decode([0.]*len(codec))
-    top = costmodel.size(wall(high)) if not threshold else int(costmodel.s0*(1-threshold/100)+1e-6)
+    top = costmodel.size(project(high)) if not threshold else int(costmodel.s0*(1-threshold/100)+1e-6)
     least = costmodel.s0*(1-costmodel.max_ratio(codec.w_bits, codec.a_bits, codec.pin)/100)
-    gains = [gain]+[measured]*bool(measured)
-    res = [*[ilp(codec, costmodel, g, top) for g in gains], wall(high), wall(low), ilp(codec, costmodel, flat_loss(codec), top)]
-    res += [ilp(codec, costmodel, g, int(top-f*(top-least))) for f in (1/3,2/3) for g in gains]
-    return list(dict.fromkeys(s for s in res if s is not None and costmodel.size(s)<=max(top, costmodel.size(wall(high)))))
+    tables = [loss]+[measured]*bool(measured)
+    res = [*[ilp(codec, costmodel, g, top) for g in tables], project(high), project(low), ilp(codec, costmodel, flat_loss(codec), top)]
+    res += [ilp(codec, costmodel, g, int(top-f*(top-least))) for f in (1/3,2/3) for g in tables]
+    return list(dict.fromkeys(s for s in res if s is not None and costmodel.size(s)<=max(top, costmodel.size(project(high)))))
