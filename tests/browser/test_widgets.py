@@ -115,7 +115,7 @@ def test_histogram(lab, wide, nb):
     lab.state('hist.json', dict(shown=dict(path='blocks.0.conv2', which='act'))); expect(s.locator('.qnb-facts')).to_contain_text('blocks.0.conv2 activation')
 
 def test_theme(wide, nb):
-    "Dark and light follow the page, without being told the host."
+    "Dark and light follow the page, without knowing the host."
     wide.evaluate("document.querySelector('.jp-NotebookPanel').style.cssText += ';--jp-layout-color0:#111'; document.body.dataset.test = 1")
     expect(nb.locator('.qnb-bitstrip')).to_have_class(re.compile('qnb-dark'))
     wide.evaluate("document.querySelector('.jp-NotebookPanel').style.removeProperty('--jp-layout-color0'); document.body.dataset.test = 2")
