@@ -4,7 +4,7 @@ import pytest
 os.environ.setdefault('GLOG_v', '4')
 
 def pytest_collection_modifyitems(items):
-    "A file stays on one worker, which compiles its networks once; a notebook is a process of its own and goes to whoever is free."
+    "A file stays on one worker, which compiles its networks once; a notebook is a process of its own and goes to the worker that is free."
     for i in items:
         if i.path.name!='test_notebooks.py': i.add_marker(pytest.mark.xdist_group(i.path.name))
 

@@ -1,4 +1,4 @@
-"`quantnb batch` as it is used: wrong ymls run nothing, broken runs are told and repeated, complete ones are left alone, and no process outlives its run."
+"`quantnb batch` as it is used: wrong ymls run nothing, broken runs are reported and repeated, complete ones are left alone, and no process outlives its run."
 import csv, json, shutil, signal, subprocess, sys, time
 from pathlib import Path
 import nbformat, psutil, pytest
@@ -8,7 +8,7 @@ lesson = Path(__file__).parent/'data'/'lesson.ipynb'
 
 @pytest.fixture
 def grid(tmp_path):
-    "Writes a yml beside a copy of the lesson."
+    "Writes a yml next to a copy of the lesson."
     shutil.copy(lesson, tmp_path/'lesson.ipynb')
     def write(text, name='grid.yml', head='notebook: lesson.ipynb\noutput: out\nworkers: 2\n'):
         (tmp_path/name).write_text(head+text)

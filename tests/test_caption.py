@@ -225,7 +225,6 @@ def test_settings_that_cannot_be_are_named(opts):
     with pytest.raises(ValueError, match='rows of img_feat 768 wide'): m.opt_caption_model_eval(Options(opts, use_patch=False))
 
 def test_evaluation_writes_captions_and_compares_them(opts, tmp_path):
-    pytest.importorskip('pycocoevalcap')
     from src.scripts import pretrain_three_caption_endtoend_eval as m
     s = m.scenes.load(str(EXAMPLE/'caption.npz'), 'search')
     def says(which): # a network that knows the answer
@@ -259,7 +258,6 @@ def test_the_launch_lines_ask_for_the_same(monkeypatch):
     assert len(asked)==3 and asked[0]==asked[1]==asked[2] and asked[0][0]==YML
 
 def test_the_same_seed_gives_the_same_history(tmp_path, monkeypatch, capsys):
-    pytest.importorskip('pycocoevalcap')
     from src.tools.misc import read_config
     monkeypatch.chdir(tmp_path); monkeypatch.setattr(report, 'report', lambda d: None) # the history is what is compared
     ms.save_checkpoint(small(max_length=2), 'small.ckpt'); ours = tmp_path/'small.json'

@@ -1,4 +1,4 @@
-"The command line as a newcomer meets it: bad input is told before any work, with exit code 2; trouble on the way is survived."
+"The command line as a newcomer meets it: bad input is reported before any work, with exit code 2; trouble on the way is survived."
 import json, os, signal, subprocess, sys, textwrap, time
 from pathlib import Path
 import pytest

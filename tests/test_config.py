@@ -1,4 +1,4 @@
-"What a yml may say, what it may not, and how that is told."
+"What a yml may say, what it may not, and how that is reported."
 from pathlib import Path
 import pytest
 from quantnb.config import ConfigError, load

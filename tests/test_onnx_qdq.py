@@ -47,7 +47,7 @@ class PreActivation(nn.Cell):
 
 
 class Twice(nn.Cell):
-    "A Dense with a batch norm behind it, called once, and a convolution called twice at different ranges."
+    "A Dense followed by a batch norm, called once, and a convolution called twice at different ranges."
     def __init__(self): super().__init__(); self.c, self.fc, self.bn = nn.Conv2d(4, 4, 3, has_bias=True), nn.Dense(4, 8), nn.BatchNorm1d(8)
     def construct(self, x): return self.bn(self.fc(ops.relu(self.c(ops.relu(self.c(x))*4)).mean((2, 3))))
 

@@ -1,7 +1,8 @@
 "A real JupyterLab and a real Chromium for the tests in this folder; without them the tests skip."
-import re, sys
+import re, shutil, subprocess, sys
 from pathlib import Path
 import pytest
+from filelock import FileLock
 
 pytest.importorskip('playwright.sync_api', reason='playwright is not installed (it is among the dev requirements)')
 sys.path.insert(0, str(Path(__file__).parents[2]/'tools'))
@@ -23,6 +24,17 @@ def wide(browser):
     c.close()
     ours = [e for e in errors if 'qnb' in e or not re.search('jupyterlab|ResizeObserver|Canceled', e)]
     assert not ours, ours
+
+@pytest.fixture(scope='package')
+def docs(browser, tmp_path_factory):
+    "Folder of the site; it is built where nobody has, once for all workers."
+    root = Path(__file__).parents[2]; out = root/'_docs'
+    with FileLock(tmp_path_factory.getbasetemp().parent/'docs.lock'):
+        if not (out/'index.html').exists():
+            if not shutil.which('npm'): pytest.skip('the site is not built, and tools/docs.py needs npm')
+            r = subprocess.run([sys.executable, 'tools/docs.py'], cwd=root, capture_output=True, text=True)
+            assert r.returncode==0, (r.stdout+r.stderr)[-4000:]
+    return out
 
 @pytest.fixture(scope='package')
 def lab(browser, tmp_path_factory):

@@ -53,7 +53,7 @@ def line(d): return d.locator('.qnb-dash-line')
 def episodes(d): return int(re.search(r'(\d[\d,]*) of', line(d).inner_text())[1].replace(',', ''))
 
 def test_stop(lab, wide, nb):
-    "The search of this kernel: it runs beside a cell, waits, goes on, ends."
+    "The search of this kernel: it runs while cells run, waits, goes on, ends."
     d = nb.locator('.qnb-dash').first; press = lambda k: d.locator(f'button.qnb-{k}').click()
     expect(line(d)).to_contain_text('running'); lab.state('meanwhile.json', lambda s: len(set(s['accuracy']))==1) # five evaluations in a cell, in the middle of it
     expect(d.locator('.qnb-front .qnb-sum').first).to_contain_text(re.compile(r'\d+ episodes'))
@@ -84,7 +84,7 @@ def test_point(lab, wide, nb):
     map_ = d.locator('.qnb-bitmap .qnb-canvas'); map_.focus(); wide.keyboard.press('Home'); wide.keyboard.press('Enter'); expect(point).to_contain_text('episode 0')
 
 def test_follow(lab, wide, nb, far):
-    "A search of another process: it grows here, and ends when it is told to."
+    "A search of another process: it grows here, and ends on request."
     d = nb.locator('.qnb-dash').nth(1); expect(line(d)).to_contain_text('running'); n = episodes(d)
     expect(line(d)).not_to_contain_text(f'{n} of'); assert episodes(d)>n
     expect(d.locator('.qnb-bitmap')).to_be_visible()

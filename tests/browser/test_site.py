@@ -1,17 +1,13 @@
-"The finished site in a browser: its search, a live widget, and nothing from any other host. `.ci/run` builds it before the tests; elsewhere `python tools/docs.py` does."
+"The finished site in a browser: its search, a live widget, and nothing from any other host."
 import functools, http.server, re, threading
-from pathlib import Path
 import pytest
 from playwright.sync_api import expect
-
-docs = Path(__file__).parents[2]/'_docs'
-pytestmark = pytest.mark.skipif(not (docs/'index.html').exists(), reason='the site is not built: python tools/docs.py')
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *args): pass
 
 @pytest.fixture(scope='module')
-def site():
+def site(docs):
     "Address of the site."
     srv = http.server.ThreadingHTTPServer(('127.0.0.1', 0), functools.partial(Quiet, directory=docs))
     threading.Thread(target=srv.serve_forever, daemon=True).start()

@@ -115,7 +115,7 @@ def test_histogram(lab, wide, nb):
     lab.state('hist.json', dict(shown=dict(path='blocks.0.conv2', which='act'))); expect(s.locator('.qnb-facts')).to_contain_text('blocks.0.conv2 activation')
 
 def test_theme(wide, nb):
-    "Dark and light follow the page, without being told the host."
+    "Dark and light follow the page, without knowing the host."
     wide.evaluate("document.querySelector('.jp-NotebookPanel').style.cssText += ';--jp-layout-color0:#111'; document.body.dataset.test = 1")
     expect(nb.locator('.qnb-bitstrip')).to_have_class(re.compile('qnb-dark'))
     wide.evaluate("document.querySelector('.jp-NotebookPanel').style.removeProperty('--jp-layout-color0'); document.body.dataset.test = 2")
@@ -159,13 +159,11 @@ def test_fragment(alone, tmp_path):
         front.locator('.qnb-x').select_option(x); front.locator('.qnb-y').select_option(y)
         expect(front.locator('.qnb-sum')).to_contain_text(f'· {len(h.front((x,y)))} on the front')
 
-def test_site(alone):
+def test_site(alone, docs):
     "The page of the site, as `tools/docs.py` made it."
-    site = root/'_docs'
-    if not (site/'panels'/'bitstrip.html').exists(): pytest.skip('the site is not built: python tools/docs.py')
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *a): pass
-    srv = http.server.ThreadingHTTPServer(('127.0.0.1', 0), partial(Quiet, directory=site)); threading.Thread(target=srv.serve_forever, daemon=True).start()
+    srv = http.server.ThreadingHTTPServer(('127.0.0.1', 0), partial(Quiet, directory=docs)); threading.Thread(target=srv.serve_forever, daemon=True).start()
     try:
         for page,sel in (('bitstrip','.qnb-bitstrip [data-path="fc"]'), ('front','.qnb-front .qnb-canvas'), ('graphview','.qnb-graphview .qnb-node'), ('histogram','.qnb-histogram .qnb-bars')):
             alone.goto(f'http://127.0.0.1:{srv.server_port}/panels/{page}.html'); expect(alone.locator(sel).first).to_be_visible()

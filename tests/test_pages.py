@@ -1,0 +1,19 @@
+"What several pages say of the same thing is the same."
+import json, re
+from pathlib import Path
+
+nbs = Path(__file__).parent.parent/'nbs'
+
+def prose(page): return [''.join(c['source']) for c in json.loads((nbs/page).read_text('utf-8'))['cells'] if c['cell_type']=='markdown']
+
+def stages(page):
+    "The table of the eight stages, its links as seen from `nbs`."
+    rows = [l.replace('](../', '](') for s in prose(page) for l in s.splitlines() if re.match(r'\| \d \|', l)]
+    return [[c.strip() for c in r.strip('|').split('|')] for r in rows]
+
+def test_the_eight_stages_are_the_same_on_every_page():
+    table = stages('index.ipynb')
+    assert [r[0] for r in table]==list('12345678') and stages('explain/00_eight_stages.ipynb')==table
+    says, = [s for s in prose('99_all.ipynb') if 'The functions of the stages' in s]
+    assert re.findall('`(.*?)`', says)==[f for r in table for f in re.findall('`(.*?)`', r[2])]
+    for page in re.findall(r'\]\(([^)#]+)', ' '.join(r[3] for r in table)): assert (nbs/page).exists(), page
