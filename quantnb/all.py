@@ -24,6 +24,7 @@ from .quant.grid import *
 from .quant.observe import *
 from .quant.fold import *
 from .quant.sites import *
+from .quant.recipe import *
 from .quant.quantizer import *
 from .quant.qnet import *
 from .deploy.onnx import *

@@ -6,9 +6,9 @@
 __all__ = ['Count', 'NotNegative', 'Positive', 'Share', 'Names', 'Folder', 'File', 'Folders', 'Specs', 'Inputs', 'METRICS',
            'Metric', 'Regex', 'Regexes', 'LAYOUT', 'OWNERS', 'OLDER', 'did_you_mean', 'Doc', 'Section', 'TaskSection',
            'Logger', 'Worker', 'General', 'Module', 'Register', 'Role', 'EvalRole', 'Spec', 'Common', 'ModelDesc',
-           'ModelSection', 'Policy', 'OpenPolicy', 'DdpgPolicy', 'Search', 'Hyperparameter', 'SearchSpace', 'Trainer',
-           'DeviceSettings', 'Evaluator', 'PipeStep', 'Step', 'Config', 'step_class', 'read_text', 'read_doc', 'load',
-           'parse']
+           'ModelSection', 'Policy', 'OpenPolicy', 'DdpgPolicy', 'Search', 'Hyperparameter', 'SearchSpace',
+           'QuantSettings', 'Trainer', 'DeviceSettings', 'Evaluator', 'PipeStep', 'Step', 'Config', 'step_class',
+           'read_text', 'read_doc', 'load', 'parse']
 
 # %% ../nbs/01_config.ipynb #c003
 import copy, difflib, functools, io, json, math, re
@@ -362,6 +362,14 @@ class SearchSpace(Section):
             for o in _candidates([b]) if not isinstance(b, list) else _candidates(sorted({*b})) if len(b)==2 else ['write one width, or [weights, activation]']: yield ('pin', k), o
 
 # %% ../nbs/01_config.ipynb #c054
+class QuantSettings(Section):
+    "The recipe of the quantizer: registered names of its methods, or a name as `type` with options."
+    transforms:Names=['fold'] # What rewrites the float weights first
+    ranges:str|dict[str,Any]|None=None # How ranges of activations are found; `observer` if it is not given
+    rounding:str|dict[str,Any]='nearest' # How weights are put on their grids
+    bias:str|dict[str,Any]|None=None # How biases are corrected; as `bias_correction` says if it is not given
+    layers:dict[Regex, dict[Literal['ranges','rounding','bias'], Any]]={} # Path to the methods of layers that differ
+
 class Trainer(Section):
     type:Literal['QuantTrainer']='QuantTrainer'
     seed:Annotated[int, Field(ge=0, lt=2**32)]=0 # Of everything random
@@ -374,6 +382,7 @@ class Trainer(Section):
     engine:Literal['auto','onnxruntime','mindspore']='auto' # What runs the quantized network
     observer:str='mse' # Registered name: how ranges of activations are found
     bias_correction:bool=True
+    quant:QuantSettings=QuantSettings()
     low_bits:Literal['int8','int4']='int8' # How widths below 8 are stored in the ONNX file
     float_file:bool=False # Write the float graph next to the others, as model.float.onnx, to compare with other tools
     output_kind:Literal['auto','scores','values','labels']='auto' # What the first output holds: class scores; embeddings, maps or numbers; labels

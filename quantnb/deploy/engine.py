@@ -15,6 +15,7 @@ from ..types import *
 from ..rows import COMPARED_ROWS, WORK, cut, join, row_count
 from ..compare import divergence
 from ..quant.observe import NotFinite, Observer
+from ..quant.recipe import Recipe
 from ..graph.ir import *
 from ..quant.qnet import *
 from .onnx import *
@@ -33,12 +34,11 @@ class OrtEngine:
         graph:Graph, # Stage 1
         inputs:tuple, # Tensors of one forward
         names:tuple=None, # Keywords of the inputs, if the network wants them
-        observer:str='mse', # How activation ranges are chosen
-        bias_correction:bool=True,
+        recipe:Recipe=Recipe(), # Methods of the quantizer
         workers:int=2, # Sessions of one thread each that share a batch
     ):
         self.like,self.inputs,self.names,self.workers,self.output_kind,self.fed_inputs = net,inputs,names,workers,'auto',[]
-        self.sim = QuantNet(net, graph, inputs, names, observer, bias_correction)
+        self.sim = QuantNet(net, graph, inputs, names, recipe)
         self.graph,self.quantizer,self.meter = self.sim.graph,self.sim.quantizer,Meter()
         self.float_outputs = self._reference = None
         self.why,self.start = '',None # why it is this engine, and what is known of the float network already
@@ -69,7 +69,7 @@ def calibrate(self:OrtEngine,
 @patch
 def observe(self:OrtEngine, run)->dict: # Layer path to `Observer`
     "Stage 5 on the float graphs: faster than in MindSpore, and a batch is cut by bytes."
-    d,m = self.deployed,self.meter; obs = {l.path:Observer(1 if l.kind!='dense' else -1) for l in self.graph.quantizable}
+    d,m = self.deployed,self.meter; obs = {l.path:Observer(1 if l.kind!='dense' else -1, self.quantizer.recipe.needs(l.path)) for l in self.graph.quantizable}
     d.watch = obs; m.record(); before,ran = (m.calls,m.samples),d.calls
     try:
         r = run(self.net(None))

@@ -21,6 +21,7 @@ from .grid import *
 from .observe import *
 from .sites import *
 from .quantizer import *
+from .recipe import *
 
 # %% ../../nbs/quant/05_qnet.ipynb #c005
 class Meter:
@@ -85,8 +86,7 @@ class QuantNet:
         graph:Graph, # Stage 1
         inputs:tuple, # Tensors of one forward, to count calls
         names:tuple=None, # Keywords of the inputs, if the network wants them
-        observer:str='mse', # How activation ranges are chosen
-        bias_correction:bool=True,
+        recipe:Recipe=Recipe(), # Methods of the quantizer
         quantizer:Quantizer=None, # To share; a new one if None
         outputs=(), # Paths of Cells whose output can be rounded as well
     ):
@@ -105,7 +105,7 @@ class QuantNet:
         self.graph = refine(graph, self.sites)
         self.sites = {l.path:self.sites[l.path] for l in self.graph.quantizable}
         self.params = {p.name:p for p in self.cell.get_parameters()}
-        self.quantizer = quantizer or Quantizer(self.graph, {k: own[k] if k in own else np.array(p.asnumpy()) for k,p in self.params.items()}, observer, bias_correction, {s.layer.path:n for s in self.sites.values() if (n := f'{s.layer.path}.fq_shift') in self.params})
+        self.quantizer = quantizer or Quantizer(self.graph, {k: own[k] if k in own else np.array(p.asnumpy()) for k,p in self.params.items()}, recipe, {s.layer.path:n for s in self.sites.values() if (n := f'{s.layer.path}.fq_shift') in self.params})
         self.written,self.float_outputs,self.cut = {},None,None
         self.write(self.quantizer.params)
     deployed = builder = None # it makes no files
@@ -192,7 +192,7 @@ def calibrate(self:QuantNet,
 )->dict: # Layer path to `Observer`
     "Stage 5: observe every activation of the float network."
     self.net(None); m = self.meter
-    for s in self.sites.values(): s.observer = Observer(s.observer.axis); s.mode = OBSERVE; s.reset()
+    for s in self.sites.values(): s.observer = Observer(s.observer.axis, self.quantizer.recipe.needs(s.layer.path)); s.mode = OBSERVE; s.reset()
     m.record()
     try:
         r = run(self.cell); _pynative_executor.sync() # PyNative runs behind; without this nothing has been observed yet

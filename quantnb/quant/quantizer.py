@@ -6,7 +6,6 @@
 __all__ = ['Quantizer', 'shared_biases']
 
 # %% ../../nbs/quant/04_quantizer.ipynb #c003
-import math
 import numpy as np
 from fastcore.basics import patch
 from ..types import *
@@ -15,6 +14,7 @@ from ..graph.ir import *
 from .grid import *
 from .observe import *
 from .fold import *
+from .recipe import *
 
 # %% ../../nbs/quant/04_quantizer.ipynb #c005
 class Quantizer:
@@ -22,18 +22,18 @@ class Quantizer:
     def __init__(self,
         graph:Graph, # With layers
         params:dict, # Parameter name to float32 array, as trained
-        observer:str='mse', # How ranges are chosen, a name in `ranges`
-        bias_correction:bool=True, # Whether biases are corrected
+        recipe:Recipe=Recipe(), # Methods: transforms, ranges, rounding, bias correction
         shifts:dict=None, # Layer path to the name of a Parameter of zeros that the simulation adds behind the layer
     ):
-        self.graph,self.range,self.correct = graph,ranges[observer],bias_correction
+        self.graph,self.recipe = graph,recipe; self.methods = {l.path:recipe.of(l.path) for l in graph.quantizable} # layer path to part to method
         self.params = {k: np.asarray(v, np.float32) if np.issubdtype(np.asarray(v).dtype, np.floating) else np.asarray(v) for k,v in params.items()} # views of the network's memory where it is float32
         for k,v in self.params.items():
             if v.dtype.kind=='f' and not np.isfinite(v).all(): raise InputError(f'the Parameter {k} holds NaN or infinite values', 'check the checkpoint')
-        self.folded = fold_params(graph, self.params)
+        self.folded = {}
+        for name in recipe.transforms: self.folded.update(transforms[name]()(graph, self.params) or {})
         self.layers = {l.path:l for l in graph.quantizable}
         self.observers,self.inputs = {},[] # filled by calibration
-        self._w,self._scales,self._a,self._b = Kept(),{},{},{} # integers are made again from their scales where memory is short
+        self._w,self._scales,self._dear,self._a,self._b = Kept(),{},{},{},{} # integers are made again from their scales where memory is short
         self.bias_param,self.bias_nodes = {},{}
         for l in self.layers.values(): self._find_bias(l)
         self.shifts = {p:n for p,n in (shifts or {}).items() if p in self.layers and self.bias_param[p] is None}; self.bias_param.update(self.shifts)
@@ -46,7 +46,7 @@ def calibrated(self:Quantizer,
 ):
     "Take what calibration has seen; grids that were made before are forgotten."
     self.observers,self.inputs = observers,inputs
-    self._w.clear(); self._a.clear(); self._b.clear() # scales of weights do not depend on it
+    self._w.clear(); self._dear.clear(); self._a.clear(); self._b.clear() # scales of weights rounded to nearest do not depend on it
 
 @patch
 def _find_bias(self:Quantizer, l):
@@ -107,8 +107,12 @@ def weight(self:Quantizer,
     "Grid of a layer's weight, batch norm folded."
     if bits==32: return None
     l = self.layers[path]; k = path,bits
+    rounding = self.methods[path]['rounding']; w,seen = self.params[l.param],self.observers.get(path)
+    if not getattr(rounding, 'rescales', False): # too dear to be made twice
+        if k not in self._dear: self._dear[k] = self._for_bias(path, rounding(w, bits, l.channel_axis, seen))
+        return self._dear[k]
     def make():
-        g = quantize_weight(self.params[l.param], bits, l.channel_axis, scale=self._scales.get(k)); self._scales[k] = g.scale
+        g = rounding(w, bits, l.channel_axis, seen, scale=self._scales.get(k)); self._scales[k] = g.scale
         return self._for_bias(path, g)
     return self._w.get(k, make, lambda g: g.q.nbytes)
 
@@ -130,7 +134,7 @@ def act(self:Quantizer,
     o = self.observers.get(path)
     if bits>=16 or o is None or o.h is None: return None
     k = path,bits
-    if k not in self._a: self._a[k] = ActGrid.of(*self.range(o, bits), bits)
+    if k not in self._a: self._a[k] = ActGrid.of(*self.methods[path]['ranges'](o, bits), bits)
     return self._a[k]
 
 # %% ../../nbs/quant/04_quantizer.ipynb #c011
@@ -139,16 +143,10 @@ def shift(self:Quantizer,
     path:str, # Layer
     bits:int, # Width of the weight
 )->np.ndarray: # float32 [C], or None if nothing is known of the input's mean
-    "Mean of the error that the quantized weight makes in each output channel."
-    l,o = self.layers[path],self.observers.get(path)
-    mu = o.mean if o is not None else None
-    if mu is None or bits==32: return None
-    g = self.weight(path, bits); q,w = (np.moveaxis(a, l.channel_axis, 0) for a in (g.q, self.params[l.param])); step = max(1, 2**20//max(1, w[0].size))
-    error = lambda k: ((q[k:k+step].astype(np.float32)*(1 if g.scale is None else g.scale[k:k+step].reshape(-1, *[1]*(w.ndim-1))))-w[k:k+step]).astype(np.float64) # of a few channels at a time
-    if l.kind=='dense': return np.concatenate([error(k)@mu for k in range(0, len(w), step)]).astype(np.float32) if w.shape[1]==mu.size else None
-    if mu.size!=w.shape[1]*l.groups: return None
-    d = np.concatenate([error(k).reshape(-1, w.shape[1], math.prod(w.shape[2:])).sum(-1) for k in range(0, len(w), step)]).reshape(l.groups, len(w)//l.groups, w.shape[1])
-    return np.einsum('goi,gi->go', d, mu.reshape(l.groups, -1)).ravel().astype(np.float32)
+    "What the bias correction takes away from each output channel."
+    if bits==32: return None
+    l = self.layers[path]
+    return self.methods[path]['bias'](l, self.weight(path, bits), self.params[l.param], self.observers.get(path))
 
 @patch
 def bias(self:Quantizer,
@@ -161,7 +159,7 @@ def bias(self:Quantizer,
     if p is None: return None
     k = path,bits,act
     if k not in self._b:
-        s = self.shift(path, bits) if self.correct else None
+        s = self.shift(path, bits)
         b = self.params[p].ravel(); b = b if s is None else b-s
         step = self.bias_step(path, bits, act)
         self._b[k] = b if step is None else (np.rint(b/step)*step).astype(np.float32)

@@ -18,6 +18,7 @@ from ..task import *
 from ..search.base import *
 from ..quant.observe import *
 from ..quant.qnet import *
+from ..quant.recipe import Recipe
 from ..device.runner import *
 from ..deploy.qdq import *
 from .history import *
@@ -47,7 +48,9 @@ def check_names(
 ):
     "`InputError` for a name that nothing is registered under."
     t,d = c.trainer,c.device
-    searches[c.search.type]; ranges[t.observer]
+    searches[c.search.type]; recipe = Recipe.from_settings(t); recipe.of('')
+    for name in recipe.transforms: transforms[name]
+    for rx,own in recipe.layers: replace(recipe, layers=(('', own),)).of('')
     for o in t.callbacks: hooks[o]
     if t.engine!='auto': engines[t.engine]
     if d and d.custom!='QuantCustomEvaluator': raise InputError(f'device_evaluator.custom: nothing is registered as {d.custom!r}'+did_you_mean(d.custom, ['QuantCustomEvaluator']), 'write QuantCustomEvaluator')

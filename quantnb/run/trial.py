@@ -15,12 +15,13 @@ from dataclasses import dataclass, field
 from fastcore.basics import patch
 from pathlib import Path
 from ..types import *
-from ..rows import cut, give_back, row_count
+from ..rows import WORK, cut, give_back, row_count
 from ..compare import Agreement, worst
 from ..config import Config, DeviceSettings
 from ..task import *
 from ..graph.ir import *
 from ..quant.qnet import *
+from ..quant.recipe import Recipe
 from ..deploy.onnx import *
 from ..deploy.qdq import *
 from ..deploy.session import *
@@ -80,7 +81,7 @@ def open_engine(
     s,t = task.config.space,task.config.trainer; phase = phase or (lambda name: contextlib.nullcontext())
     with phase('reading the graph'): g = select(read_task(task), s.eligible, s.include, s.exclude)
     name = 'onnxruntime' if t.engine=='auto' else t.engine
-    with phase('compiling the simulation'): e = engines[name](task.net, g, task.inputs, task.input_names, observer=t.observer, bias_correction=t.bias_correction)
+    with phase('compiling the simulation'): e = engines[name](task.net, g, task.inputs, task.input_names, recipe=Recipe.from_settings(t))
     if check: check(e.graph)
     e.output_kind = t.output_kind
     try:
@@ -261,16 +262,18 @@ def _check_mindir(self:Exporter, strategy, file, inputs, batches, seconds):
     if xs is None: return dict(worst({}), note=f'not compared: the file takes inputs of shape {here}, and none that were fed fits')
     by = [x.ndim>0 and len(x)==row_count(xs) for x in xs]
     part = lambda k, m: tuple(ms.Tensor(np.resize(x[k:k+m], (m,*x.shape[1:])) if cut_ else x) for x,cut_ in zip(xs, by))
-    sim,net,t,res = self.simulation,load(file),None,{}
+    sim,want,begun,kinds = self.simulation,[],None,self.engine.kinds
     sim.net(strategy); c,s = sim.meter.calls,sim.meter.samples
-    try:
-        a = Agreement(self.engine.kinds)
+    try: # one network after the other: together they would be held twice
         for k in range(0, row_count(xs), n):
-            a.update(sim.forward(*part(k, n)), as_arrays(net(*part(k, n)))); t = t or time.time()
-            if time.time()-t>seconds: break
-        res[n] = a.result
-    finally: sim.meter.calls,sim.meter.samples = c,s; sim.net(None)
-    return worst(res)
+            want.append(sim.forward(*part(k, n))); begun = begun or time.time()
+            if time.time()-begun>seconds/2 or sum(o.nbytes for w in want for o in w)>WORK//2: break
+    finally: sim.meter.calls,sim.meter.samples = c,s; sim.net(None); give_back()
+    net,begun,a = load(file),None,Agreement(kinds)
+    for k,w in enumerate(want):
+        a.update(w, as_arrays(net(*part(k*n, n)))); begun = begun or time.time()
+        if time.time()-begun>seconds/2: break
+    return worst({n:a.result})
 
 # %% ../../nbs/run/01_trial.ipynb #c018
 def device_evaluator(
