@@ -79,7 +79,7 @@ def test_skip_repeat_and_summary(grid, tmp_path, capsys):
     assert main(['batch', str(yml)])==0
     new = {k:record(tmp_path, k)['started'] for k in stamps}
     assert new['bits=4']==stamps['bits=4'] and new['bits=8']==stamps['bits=8'] and new[bad]!=stamps[bad]
-    t = time.time(); assert main(['batch', str(yml)])==0 and time.time()-t<10
+    assert main(['batch', str(yml)])==0 and {k:record(tmp_path, k)['started'] for k in stamps}==new, 'all complete: nothing runs again'
 
 def test_an_edited_notebook_or_other_parameters_run_again(grid, tmp_path, capsys):
     yml = grid('grid: {bits: [4]}')
@@ -96,7 +96,7 @@ def test_an_edited_notebook_or_other_parameters_run_again(grid, tmp_path, capsys
 def test_timeout_dead_kernel_and_killed_process(grid, tmp_path, capsys):
     before = {p.pid for p in sleepers()}
     yml = grid('timeout: 6\ngrid: {trouble: [hang_with_children, die, kill]}\nruns: [{bits: 4}]')
-    t = time.time(); assert main(['batch', str(yml)])==1 and time.time()-t<120
+    assert main(['batch', str(yml)])==1
     r = {o['parameters']['trouble']:o for o in summary(tmp_path)['runs']}
     assert [r[k]['status'] for k in ('hang_with_children','die','kill','')]==['failed']*3+['complete']
     assert 'cell [4]' in r['hang_with_children']['error'] and 'took more than 6 s' in r['hang_with_children']['error']

@@ -205,10 +205,10 @@ def test_embeddings_are_compared_by_direction(tmp_path):
     assert p['measure']=='cosine' and p['agreement']>.99 and s.history[0].metrics['divergence']>1e-5 # a softmax over a unit vector would be blind
 
 def test_a_time_limit_holds_before_the_first_trial(tmp_path):
-    def slow(m): time.sleep(60)
-    begun = time.time()
+    ended = []
+    def slow(m): time.sleep(60); ended.append(m)
     with pytest.raises(InputError, match='worker.timeout'): search(seeded(Heads('')), rand(8, 16), tmp_path, evaluate=slow, timeout=1)
-    assert time.time()-begun<40
+    assert not ended, 'the limit ended the function'
 
 def test_a_report_never_executes_what_it_shows(tmp_path):
     bad = '<script>alert(1)</script>|x'
