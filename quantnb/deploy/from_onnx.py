@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['OLDEST', 'NEWEST', 'FOLDED', 'MOVES', 'NUMPY', 'load_model', 'captured', 'raised', 'readable', 'dims_of',
-           'onnx_header', 'rows_alone', 'example_feed', 'read_onnx']
+           'onnx_header', 'rows_alone', 'example_feed', 'difference', 'compared', 'read_onnx']
 
 # %% ../../nbs/deploy/00b_from_onnx.ipynb #c003
 import collections, math, re
@@ -21,7 +21,8 @@ from pathlib import Path
 from ..types import *
 from ..graph.ir import *
 from .onnx import *
-from .onnx import _attr, _evaluate, _find_added, _fuse_gelu, _merge_bias, _sole, _try
+from ..graph.ir import WHY
+from .onnx import _attr, _evaluate, _find_added, _fuse_gelu, _merge_bias, _sole
 
 # %% ../../nbs/deploy/00b_from_onnx.ipynb #c006
 OLDEST,NEWEST = 11,23 # opsets that are read; ONNX Runtime executes them all
@@ -95,7 +96,7 @@ class _FromFile:
         for v in [*self.o.inputs, *g.output]:
             self.taken[v.name] += 1
             for d in v.type.tensor_type.shape.dim:
-                if d.HasField('dim_value') and d.dim_value<=0: d.ClearField('dim_value') # some exporters write a free dimension as -1 or 0
+                if d.HasField('dim_value') and d.dim_value<=0 or d.dim_param=='?': d.Clear() # some exporters write a free dimension as -1, 0 or ?
         for v in self.o.inputs: self.names[v.name] = v.name
         for t in g.initializer: self.const(t.name, onp.to_array(t)); t.ClearField('raw_data')
         for t in g.sparse_initializer: self.const(t.values.name, onp.to_array(oh.make_tensor(t.values.name, t.values.data_type, t.dims, _dense(t))))
@@ -242,6 +243,7 @@ def fold_norms(self:_FromFile):
         t = self.unique(f'{n.input[1]}.bias'); o.init[t] = ((b-mu)*k+be).astype(np.float32); o.shapes[t] = o.init[t].shape
         del n.input[2:]; n.input.append(t); n.output[0] = u.output[0]; gone.add(id(u))
     o.nodes = [n for n in o.nodes if id(n) not in gone]
+    o.cache.pop('held', None) # the runtime's views of the old weights
 
 @patch
 def drop(self:_FromFile):
@@ -338,11 +340,14 @@ def _at_shapes(o, feed):
     for v in [*known.value_info, *known.input, *known.output]:
         t = v.type.tensor_type
         if t.elem_type and t.HasField('shape') and all(d.HasField('dim_value') for d in t.shape.dim): o.shapes[v.name] = tuple(d.dim_value for d in t.shape.dim); types[v.name] = t.elem_type
-    rest = [t for n in o.nodes for t in n.output if t and (t not in types or t not in o.shapes)]
-    for k in range(0, len(rest), 64):
-        x = onnx.ModelProto(); x.CopyFrom(m); del x.graph.output[:]; x.graph.output.extend([onnx.ValueInfoProto(name=t) for t in rest[k:k+64]])
-        for t,a in zip(rest[k:k+64], session(x.SerializeToString(), optimized=False, values=values, arena=False).run(rest[k:k+64], feed)):
-            if isinstance(a, np.ndarray): o.shapes[t],types[t] = a.shape,oh.np_dtype_to_tensor_dtype(a.dtype) if a.dtype.kind not in 'OUS' else TP.STRING
+    types.update({v.name:v.type.tensor_type.elem_type for v in [*known.value_info, *known.input, *known.output] if v.type.tensor_type.elem_type})
+    rest = [t for n in o.nodes for t in n.output if t and t not in o.shapes]; odd = [t for t in rest if t not in types] # of the others the shape alone is asked for, so that no activation is kept
+    if rest:
+        del m.graph.output[:]; m.graph.node.extend([oh.make_node('Shape', [t], [f'{t}:shape']) for t in rest if t in types]); names = [t if t in odd else f'{t}:shape' for t in rest]
+        m.graph.output.extend([onnx.ValueInfoProto(name=t) for t in names])
+        for t,a in zip(rest, session(m.SerializeToString(), optimized=False, values=values, arena=False).run(names, feed)):
+            if t in types: o.shapes[t] = tuple(map(int, a))
+            elif isinstance(a, np.ndarray): o.shapes[t],types[t] = a.shape,oh.np_dtype_to_tensor_dtype(a.dtype) if a.dtype.kind not in 'OUS' else TP.STRING
     o.cache['types'] = types
 
 @patch
@@ -409,7 +414,7 @@ def dims_of(
 )->list: # Of numbers, names of free dimensions, and None for those without a name; None if not even their number is known
     "Shape of an input or output."
     t = v.type.tensor_type
-    return [d.dim_value if d.HasField('dim_value') and d.dim_value>0 else d.dim_param or None for d in t.shape.dim] if t.HasField('shape') else None
+    return [d.dim_value if d.HasField('dim_value') and d.dim_value>0 else d.dim_param.strip('?') or None for d in t.shape.dim] if t.HasField('shape') else None
 
 def onnx_header(
     o:OnnxGraph,
@@ -420,6 +425,7 @@ def onnx_header(
 def rows_alone(
     o:OnnxGraph, # From a file
     feed:dict, # Input name to array, of one forward
+    s:ort.InferenceSession, # Of the graph
 )->bool:
     "Whether each row of the outputs depends on the same row of the inputs alone."
     by = [v.name for v in o.inputs if (d := dims_of(v)) and not isinstance(d[0], int)]
@@ -427,7 +433,7 @@ def rows_alone(
     def rows(x): # three different ones whose values the graph takes
         a = x[:1]; return np.concatenate([a, a[...,::-1], np.roll(a, 1, -1)*(a.dtype.type(.9) if a.dtype.kind=='f' else a.dtype.type(1))]) if a.ndim>1 else np.concatenate([a]*3)
     try:
-        s = o.open(); xs = {k:rows(x) if k in by else x for k,x in feed.items()}; together = s.run(None, xs)
+        xs = {k:rows(x) if k in by else x for k,x in feed.items()}; together = s.run(None, xs)
         if any(len(t)!=3 for t in together): return False
         alone = [s.run(None, {k:x[j:j+1] if k in by else x for k,x in xs.items()}) for j in range(3)]
         return all(np.allclose(t[j:j+1], a[k], rtol=1e-3, atol=1e-4*max(1e-6, float(np.abs(t.astype(np.float64)).max()))) for j,a in enumerate(alone) for k,t in enumerate(together))
@@ -457,6 +463,29 @@ def example_feed(
     return res
 
 # %% ../../nbs/deploy/00b_from_onnx.ipynb #c028
+def difference(a, b)->float: # Relative to the largest value of `b`; infinite where they are not finite in the same places
+    if not b.size or b.dtype.kind not in 'fiub': return 0.
+    if not np.array_equal(np.isfinite(a), np.isfinite(b)): return math.inf
+    f = np.isfinite(b); a,b = a[f].astype(np.float64),b[f].astype(np.float64)
+    return float(np.abs(a-b).max())/max(float(np.abs(b).max()), 1e-6) if b.size else 0.
+
+def compared(
+    o:OnnxGraph, # Read from a file
+    path, # The file
+    feed:dict, # Input name to array
+)->ort.InferenceSession: # Of the graph
+    "Compare a graph with ONNX Runtime on the file itself; `InputError` where they differ."
+    run = lambda s: s.run([v.name for v in o.outputs], feed)
+    try: want = run(session(str(path)))
+    except Exception as e: raise InputError(f'{path}: ONNX Runtime cannot run it on inputs of shape {({k:x.shape for k,x in feed.items()})}: {str(e).splitlines()[0][:300]}', 'run the file with onnxruntime alone, and give the task `inputs` that it takes') from e
+    try: s = o.open(); got = run(s)
+    except Exception as e: raise InputError(f'{path}: quantnb reads the file wrongly; ONNX Runtime says: {str(e).splitlines()[0][:300]}', 'report it with the file') from e
+    for v,a,b in zip(o.outputs, got, want):
+        off = difference(a, b) if a.shape==b.shape else math.inf
+        if off>5e-3: raise InputError(f'{path}: quantnb reads the file wrongly, its output {v.name} is off by {off:.2g} of the largest value', 'report it with the file')
+    return s
+
+# %% ../../nbs/deploy/00b_from_onnx.ipynb #c029
 def read_onnx(
     path, # ONNX file
     inputs=None, # Arrays of one forward in the order of the file's inputs, or name to array; made from its shapes if None
@@ -470,8 +499,8 @@ def read_onnx(
     except Exception as e: raise InputError(f'{path}: ONNX Runtime cannot run it on inputs of shape {({k:x.shape for k,x in feed.items()})}: {str(e).splitlines()[0][:300]}', 'check the file with onnxruntime alone, and give the task `inputs` that it takes') from e
     f.fold_norms(); f.find_layers(); _merge_bias(o); f.own_biases()
     if f.opset>=20: _fuse_gelu(o)
-    f.drop(); _find_added(o); _try(o); f.at = {n.name:k for k,n in enumerate(o.nodes)}
-    o.batch = next((x.shape[0] for x in feed.values() if x.ndim), 1); o.dynamic = rows_alone(o, feed); _name_dims(o)
+    f.drop(); _find_added(o); f.at = {n.name:k for k,n in enumerate(o.nodes)}
+    o.batch = next((x.shape[0] for x in feed.values() if x.ndim), 1); s = compared(o, path, feed); o.dynamic = rows_alone(o, feed, s); _name_dims(o)
     g = o.graph = f.graph(); ls = [f.layer(g, p) for p in o.layers]; g.layers = sorted([l for l in ls if l], key=lambda l: l.nodes[0]); o.params = {l.param:f.weights[l.param] for l in g.layers if l.quantizable}
     g.size = Path(path).stat().st_size
     return o
