@@ -312,7 +312,7 @@ def find_layers(self:_FromFile):
     self.found,self.weights = {},{}
     for (w,kind),calls in groups.items():
         p = base = self.path_of(w, calls[0][0])+(':lookup' if kind=='embedding' and (w,'dense') in groups else ''); j = 1
-        while p in used or p in self.taken: j += 1; p = f'{base}_{j}'
+        while p in used or p in self.ends: j += 1; p = f'{base}_{j}'
         used.add(p); o.layers[p] = [p if k==0 else f'{p}#{k+1}' for k in range(len(calls))]; self.found[p] = w,kind,calls
         for (n,_,_),m in zip(calls, o.layers[p]): self.first[m] = n.name; n.name = m
         a = o.init.get(w, self.every.get(w))
