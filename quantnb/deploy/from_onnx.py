@@ -24,7 +24,7 @@ from .onnx import *
 from ..graph.ir import WHY
 from .onnx import _attr, _evaluate, _find_added, _fuse_gelu, _merge_bias, _sole
 
-# %% ../../nbs/deploy/00b_from_onnx.ipynb #c006
+# %% ../../nbs/deploy/00b_from_onnx.ipynb #c008
 OLDEST,NEWEST = 11,23 # opsets that are read; ONNX Runtime executes them all
 
 def _tensors(graph):
@@ -48,7 +48,7 @@ def _load_external(m, path):
         try: load_external_data_for_tensor(t, str(path.parent)); t.data_location = TP.DEFAULT; del t.external_data[:]
         except Exception as e: raise InputError(f'{path}: the weight {t.name} cannot be read from {f}: {e}', 'export the model again') from e
 
-# %% ../../nbs/deploy/00b_from_onnx.ipynb #c007
+# %% ../../nbs/deploy/00b_from_onnx.ipynb #c009
 def load_model(
     path, # ONNX file
 )->onnx.ModelProto: # With its external data, functions inlined
@@ -67,7 +67,7 @@ def load_model(
         return onnx.inliner.inline_local_functions(m) if m.functions else m
     except Exception as e: raise InputError(f'{path} uses opset {version}, and cannot be converted: {str(e).splitlines()[0]}', f'export it with an opset from {OLDEST} to {NEWEST}') from e
 
-# %% ../../nbs/deploy/00b_from_onnx.ipynb #c009
+# %% ../../nbs/deploy/00b_from_onnx.ipynb #c013
 def captured(
     graph:onnx.GraphProto, # Of an `If`, `Loop` or `Scan`
 )->set: # Names
@@ -112,7 +112,7 @@ def _dense(t):
     a[i if i.ndim==1 else np.ravel_multi_index(tuple(i.T), tuple(t.dims))] = v
     return a
 
-# %% ../../nbs/deploy/00b_from_onnx.ipynb #c010
+# %% ../../nbs/deploy/00b_from_onnx.ipynb #c014
 _CONSTANT = dict(value=onp.to_array, value_float=np.float32, value_int=np.int64, value_floats=lambda v: np.array(v, np.float32), value_ints=lambda v: np.array(v, np.int64))
 
 @patch
@@ -144,7 +144,7 @@ def bind(self:_FromFile, n):
                 pin = self.unique(f'{t}.inside'); self.o.nodes.append(oh.make_node('Identity', [t], [pin], name=pin)); self.pins.add(pin); t = pin
             _recall(s, {i:t})
 
-# %% ../../nbs/deploy/00b_from_onnx.ipynb #c012
+# %% ../../nbs/deploy/00b_from_onnx.ipynb #c016
 _AXES = {'Squeeze':'axes','Unsqueeze':'axes','ReduceSum':'axes','Split':'split'}
 
 def raised(
@@ -180,7 +180,7 @@ def nodes13(self:_FromFile):
     def const(name, a): self.const(name, a); return name
     return raised(self.m.graph.node, const, ranks)
 
-# %% ../../nbs/deploy/00b_from_onnx.ipynb #c014
+# %% ../../nbs/deploy/00b_from_onnx.ipynb #c020
 _MOVES = {'Transpose','Reshape','Squeeze','Unsqueeze','Split','Slice','Identity'} # of a constant: a view of it
 _KEEPS = {'QuantizeLinear','DequantizeLinear','DynamicQuantizeLinear','RandomNormal','RandomUniform','RandomNormalLike','RandomUniformLike','Multinomial','Bernoulli','Dropout'}
 FOLDED = 2**20 # bytes of a computed constant, at most
@@ -201,7 +201,7 @@ def fold(self:_FromFile):
             if move: m = onnx.NodeProto(); m.CopyFrom(n); m.doc_string = str(k); o.views[t] = n.input[0],m,{i:o.init[i] for i in n.input[1:] if i}
     o.nodes = keep; self.every = dict(o.init)
 
-# %% ../../nbs/deploy/00b_from_onnx.ipynb #c016
+# %% ../../nbs/deploy/00b_from_onnx.ipynb #c023
 @patch
 def plain(self:_FromFile):
     "Gemm without factors; Clip with constant limits only."
@@ -254,7 +254,7 @@ def drop(self:_FromFile):
     o.nodes = keep[::-1]; o.init = {k:a for k,a in o.init.items() if k in need}; alive = {n.name for n in keep}
     o.layers = {p:[n for n in ns if n in alive] for p,ns in o.layers.items()}
 
-# %% ../../nbs/deploy/00b_from_onnx.ipynb #c018
+# %% ../../nbs/deploy/00b_from_onnx.ipynb #c026
 _TAIL = re.compile(r'(weights?|kernel|w_0|W|w|ReadVariableOp|MatMul|Gemm|Conv|Conv1D|Conv2D|conv2d|Transpose|Cast|Identity)(_\d+)?')
 _NUMBERED = re.compile(r'(onnx::)?([A-Za-z]+_)?\d+|.*Constant.*|const.*|c', re.I)
 
@@ -271,7 +271,7 @@ def readable(
 @patch
 def path_of(self:_FromFile, w, n): return readable(self.label.get(w, '')) or readable(self.origin.get(n.name, ''), True) or f'{n.op_type}_{n.name.split(":")[0][1:]}'
 
-# %% ../../nbs/deploy/00b_from_onnx.ipynb #c020
+# %% ../../nbs/deploy/00b_from_onnx.ipynb #c028
 _QUANTIZED = {'QLinearConv','QLinearMatMul','MatMulInteger','ConvInteger','QGemm','MatMulNBits','DynamicQuantizeMatMul','MatMulIntegerToFloat','QAttention'}
 _RECURRENT = {'LSTM','GRU','RNN'}
 
@@ -329,7 +329,7 @@ def own_biases(self:_FromFile):
             else:
                 t = f'{n.name}:bias'; o.init[t] = np.zeros(o.init[n.input[1]].shape[0 if n.op_type=='Conv' or _attr(n, 'transB', 0) else 1], np.float32); o.shapes[t] = o.init[t].shape; n.input.append(t); o.biases[n.name] = t; self.zeros.add(n.name)
 
-# %% ../../nbs/deploy/00b_from_onnx.ipynb #c022
+# %% ../../nbs/deploy/00b_from_onnx.ipynb #c030
 def _at_shapes(o, feed):
     "Shapes and types of all tensors at the shapes of `feed`."
     m,big = o.light(); values = {k:o.held(k) for k in big}; types = {k:oh.np_dtype_to_tensor_dtype(a.dtype) for k,a in o.init.items()}
@@ -365,7 +365,7 @@ def graph(self:_FromFile):
             if t: values[t] = Value(t, 'node', o.shapes.get(t), name(t), node=k)
     return Graph(nodes, values, [i.name for i in o.inputs], [v.name for v in o.outputs], input_names=tuple(i.name for i in o.inputs), problems=list(o.notes))
 
-# %% ../../nbs/deploy/00b_from_onnx.ipynb #c023
+# %% ../../nbs/deploy/00b_from_onnx.ipynb #c031
 def _next(g, names, step):
     "Kinds of the operators next to values, seen through those that only move numbers."
     res,todo,seen = [],list(names),set()
@@ -406,7 +406,7 @@ def layer(self:_FromFile, g, p):
     if len(nodes)>1: d['note'] = f'its weight is read by {len(nodes)} operators'
     return Layer(**d)
 
-# %% ../../nbs/deploy/00b_from_onnx.ipynb #c025
+# %% ../../nbs/deploy/00b_from_onnx.ipynb #c033
 NUMPY = {TP.FLOAT:np.float32, TP.FLOAT16:np.float16, TP.DOUBLE:np.float64, TP.INT64:np.int64, TP.INT32:np.int32, TP.INT16:np.int16, TP.INT8:np.int8, TP.UINT8:np.uint8, TP.BOOL:np.bool_}
 
 def dims_of(
@@ -439,7 +439,7 @@ def rows_alone(
         return all(np.allclose(t[j:j+1], a[k], rtol=1e-3, atol=1e-4*max(1e-6, float(np.abs(t.astype(np.float64)).max()))) for j,a in enumerate(alone) for k,t in enumerate(together))
     except Exception: return False
 
-# %% ../../nbs/deploy/00b_from_onnx.ipynb #c026
+# %% ../../nbs/deploy/00b_from_onnx.ipynb #c034
 def _name_dims(o):
     "Free dimensions without a name get one; the first axis of the outputs has the inputs' where rows are independent."
     first = None
@@ -462,12 +462,12 @@ def example_feed(
         res[v.name] = rng.standard_normal(s).astype(t) if np.dtype(t).kind=='f' else np.ones(s, t)
     return res
 
-# %% ../../nbs/deploy/00b_from_onnx.ipynb #c028
+# %% ../../nbs/deploy/00b_from_onnx.ipynb #c036
 def difference(a, b)->float: # Relative to the largest value of `b`; infinite where they are not finite in the same places
     if not b.size or b.dtype.kind not in 'fiub': return 0.
     if not np.array_equal(np.isfinite(a), np.isfinite(b)): return math.inf
     f = np.isfinite(b); a,b = a[f].astype(np.float64),b[f].astype(np.float64)
-    return float(np.abs(a-b).max())/max(float(np.abs(b).max()), 1e-6) if b.size else 0.
+    return float(np.abs(a-b).max())/max(float(np.abs(b).max()), 1e-3) if b.size else 0. # where all is nearly 0, as in a map that shows nothing, rounding alone is as large as the values
 
 def compared(
     o:OnnxGraph, # Read from a file
@@ -485,7 +485,7 @@ def compared(
         if off>5e-3: raise InputError(f'{path}: quantnb reads the file wrongly, its output {v.name} is off by {off:.2g} of the largest value', 'report it with the file')
     return s
 
-# %% ../../nbs/deploy/00b_from_onnx.ipynb #c029
+# %% ../../nbs/deploy/00b_from_onnx.ipynb #c037
 def read_onnx(
     path, # ONNX file
     inputs=None, # Arrays of one forward in the order of the file's inputs, or name to array; made from its shapes if None

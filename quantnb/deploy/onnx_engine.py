@@ -72,7 +72,7 @@ class OnnxNet:
         if mode: raise InputError('an ONNX file cannot be trained', 'evaluate without set_train(True)')
         return self
 
-# %% ../../nbs/deploy/04a_onnx_engine.ipynb #c008
+# %% ../../nbs/deploy/04a_onnx_engine.ipynb #c011
 class _Fed(BaseException): "Ends a user's function at its first forward; no `Exception`, so that it is not swallowed."
 
 class OnnxFile:
@@ -117,7 +117,7 @@ def feed_batch(net, b, names):
     if isinstance(b, dict): return net(**({k:b[k] for k in names if k in b}))
     return net(*(b if isinstance(b, (tuple,list)) else [b])[:len(names)])
 
-# %% ../../nbs/deploy/04a_onnx_engine.ipynb #c010
+# %% ../../nbs/deploy/04a_onnx_engine.ipynb #c015
 class DeployedFile:
     "The graphs of an ONNX file's strategies."
     part = 16 # rows at a time
@@ -148,7 +148,7 @@ class DeployedFile:
         files = _Files(files) if files else None
         return OnnxNet(self.like.feeds, lambda feed: self.call(feed, strategy, files), self.like.outputs)
 
-# %% ../../nbs/deploy/04a_onnx_engine.ipynb #c011
+# %% ../../nbs/deploy/04a_onnx_engine.ipynb #c016
 @patch
 def call(self:DeployedFile, feed, strategy, files=None):
     "Outputs of one forward."
@@ -192,7 +192,7 @@ def observe(self:DeployedFile, feed):
             except NotFinite as x: raise NotFinite(f'{x.what}: they enter {p} in forward {self.calls} of the calibration', x.remedy) from None
     return [np.concatenate(o) for o in zip(*outs)] if len(outs)>1 else outs[0]
 
-# %% ../../nbs/deploy/04a_onnx_engine.ipynb #c013
+# %% ../../nbs/deploy/04a_onnx_engine.ipynb #c018
 @register_engine('onnxfile')
 class FileEngine:
     "Evaluates strategies of an ONNX file as Q/DQ graphs in ONNX Runtime."
@@ -226,7 +226,7 @@ class FileEngine:
         return self.deployed.net(strategy)
     def stored(self, low_bits): return DeployedFile(self.like, self.float, self.quantizer, low_bits, self.workers, self.meter) # the graphs with weights stored in another way
 
-# %% ../../nbs/deploy/04a_onnx_engine.ipynb #c014
+# %% ../../nbs/deploy/04a_onnx_engine.ipynb #c019
 @patch
 def calibrate(self:FileEngine,
     run, # Function of a network: the user's calibration, which may return batches
