@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['Count', 'NotNegative', 'Positive', 'Share', 'Names', 'Folder', 'File', 'Folders', 'Specs', 'Inputs', 'METRICS',
            'Metric', 'Regex', 'Regexes', 'LAYOUT', 'OWNERS', 'OLDER', 'did_you_mean', 'Doc', 'Section', 'TaskSection',
-           'Logger', 'Worker', 'General', 'Module', 'Register', 'Role', 'EvalRole', 'Spec', 'Common', 'ModelDesc',
-           'ModelSection', 'Policy', 'OpenPolicy', 'DdpgPolicy', 'Search', 'Hyperparameter', 'SearchSpace',
+           'Logger', 'Worker', 'General', 'Module', 'Register', 'Role', 'EvalRole', 'Spec', 'NetworkRole', 'Common',
+           'ModelDesc', 'ModelSection', 'Policy', 'OpenPolicy', 'DdpgPolicy', 'Search', 'Hyperparameter', 'SearchSpace',
            'QuantSettings', 'Trainer', 'DeviceSettings', 'Evaluator', 'PipeStep', 'Step', 'Config', 'step_class',
            'read_text', 'read_doc', 'load', 'parse']
 
@@ -240,8 +240,17 @@ Specs = Annotated[list[Spec], Field(min_length=1)]
 Inputs = Annotated[Annotated[Role, Tag('<role>')] | Annotated[Specs, Tag('<specs>')],
     Discriminator(lambda v: '<specs>' if isinstance(v, list) else '<role>'), BeforeValidator(_specs)]
 
+class NetworkRole(Role):
+    "A function that returns the network, or `type: onnx` with the file that is the network."
+    file:File|None=None # ONNX file, relative to the yml
+    def rules(self):
+        yield from super().rules()
+        if self.file and self.type!='onnx': yield 'type', f'"file" is the ONNX file of "type: onnx", not of {_shown(self.name)}'
+        elif self.file and self.func: yield 'func', 'the network is a file or a function, not both'
+        elif self.type=='onnx' and not self.file: yield 'file', 'the ONNX file is missing; write it as "file", relative to the yml'
+
 class Common(Section):
-    network:Role
+    network:NetworkRole
     multiple_inputs:Inputs|None=None # A function, or shapes
     input_shape:Annotated[Specs, BeforeValidator(_specs)]|None=None
     @property
@@ -511,6 +520,7 @@ def roles(self:Config)->dict: # Of network, inputs, calib, evaluate, confirm, te
     for slot,role in _SLOTS.items():
         names = [n for m in self.registered.modules for n in getattr(m, slot)]
         if not res[role] and len(names)==1 and not (role=='inputs' and c.specs): res[role] = EvalRole(type=names[0])
+    if c.network.type=='onnx': del res['network'] # a file, no function
     return {k:v for k,v in res.items() if v}
 
 # %% ../nbs/01_config.ipynb #c070

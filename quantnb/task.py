@@ -20,8 +20,8 @@ from .script import *
 class Task:
     "A network, its data, its judge, and its targets."
     def __init__(self,
-        net=None, # Trained `Cell`, or a function that returns it
-        inputs=None, # Tensor, tuple, list or dict of one forward
+        net=None, # Trained `Cell`, a function that returns it, or the path of an ONNX file
+        inputs=None, # Tensor, tuple, list or dict of one forward; an ONNX file needs none
         evaluate=None, # Function of a network: accuracy as a number, or a dict
         calib=None, # Function of a network that runs calibration data through it, or an iterable of batches; the inputs if None
         targets:Targets=None, # What must be reached
@@ -87,11 +87,12 @@ def from_config(cls:Task,
     "The task of a configuration."
     fns = import_functions(config); config = config.checked(); roles = config.roles
     t = cls.__new__(cls); t.config,t.folder = config,config.dir
-    if 'network' not in fns: raise InputError('the yml names no function that returns the network', 'write it as model.model_desc.common.network')
+    file = config.model.model_desc.common.network.file
+    if 'network' not in fns and not file: raise InputError('the yml names no function that returns the network', 'write it as model.model_desc.common.network')
     if 'evaluate' not in fns: raise InputError('the yml names no function that evaluates the network', 'write it as trainer.custom_eval')
     conf = {k: role_config(roles[k], config.dir) if k in roles else ConfigDict() for k in fns}
     specs = config.model.model_desc.common.specs
-    t._net = lambda: ask(fns['network'], config=conf['network'])
+    t._net = file or (lambda: ask(fns['network'], config=conf['network']))
     t._inputs = (lambda: ask(fns['inputs'], config=conf['inputs'])) if 'inputs' in fns else specs
     portion = config.trainer.calib_portion
     t.fns = dict(reward=fns.get('reward')) | {k: (lambda net,k=k: call(fns[k], model=net, config=conf[k], calib_portion=portion)) if k in fns else None for k in ('calib','evaluate','confirm','test')}
@@ -103,9 +104,26 @@ def _is_cell(o):
     return isinstance(o, nn.Cell)
 
 @patch(as_prop=True)
+def is_file(self:Task)->bool: return isinstance(self._net, (str,Path)) # whether the network is an ONNX file
+
+@patch(as_prop=True)
+def file(self:Task)->'OnnxFile':
+    "The ONNX file; opened once."
+    if '_file' not in self.__dict__:
+        from quantnb.deploy.onnx_engine import OnnxFile
+        self.__dict__['_file'] = OnnxFile(self._net)
+    return self.__dict__['_file']
+
+@patch(as_prop=True)
+def total(self:Task)->int: # Numbers
+    "How many numbers all weights of the network hold."
+    return self.net.total if self.is_file else sum(int(math.prod(p.shape)) for p in self.net.get_parameters())
+
+@patch(as_prop=True)
 def net(self:Task)->'Cell': # In evaluation mode
     "The trained network; loaded once."
     n = self.__dict__.get('_loaded')
+    if self.is_file: return self.file.read(self.inputs)
     if n is None:
         n = self._net
         if not _is_cell(n):
@@ -136,9 +154,23 @@ def input_names(self:Task)->tuple: # Or None
 def _both(self:Task):
     if '_got' not in self.__dict__:
         x = self._inputs() if callable(self._inputs) else self._inputs
+        if self.is_file: self.__dict__['_got'] = self._arrays(x),self.file.names; return self._got
         if x is None: raise InputError('the task has no inputs', 'name a function at model_desc.common.multiple_inputs, or give input_shape')
         self.__dict__['_got'] = as_inputs(x)
     return self.__dict__['_got']
+
+@patch
+def _arrays(self:Task, x):
+    "Inputs of an ONNX file: what the task gives, else what its functions feed first, else what the file's shapes say."
+    f = self.file
+    if x is not None:
+        ts,names = as_inputs(x); ts = [t.asnumpy() for t in ts]
+        return tuple(f.feeds((), dict(zip(names, ts))).values() if names else f.feeds(ts, {}).values())
+    with own_surroundings():
+        for run in filter(None, (self.fns['calib'], self.fns['evaluate'])):
+            got = f.first(run if callable(run) else lambda net: run)
+            if got is not None: return got
+    return f.example()
 
 # %% ../nbs/03_task.ipynb #c012
 @patch

@@ -43,6 +43,8 @@ class OnnxGraph:
     dynamic:bool=False # Whether any number of rows may be fed
     symbols:dict=field(default_factory=dict) # Name of a free dimension ('N', 'T', ...) to (number of the input, axis)
     notes:list=field(default_factory=list) # What a reader should know
+    header:bytes=b'' # Opset imports and metadata of the file it was read from, serialized; ours if empty
+    params:dict=field(default_factory=dict) # Of a graph from a file: name of a layer's weight to array
     cache:dict=field(default_factory=dict, init=False, repr=False) # What was found out once; a copy by `replace` finds it out anew
     def node(self, name): return next(n for n in self.nodes if n.name==name)
     @property
@@ -67,8 +69,13 @@ def model(self:OnnxGraph,
 def _model(self:OnnxGraph, extra_outputs, constants):
     more = [oh.make_tensor_value_info(o, self.types.get(o, TP.FLOAT), None) for o in extra_outputs]
     g = oh.make_graph(self.nodes, 'quantnb', self.inputs, [*self.outputs, *more], constants)
-    m = oh.make_model(g, opset_imports=[oh.make_opsetid('', OPSET)], producer_name='quantnb'); m.ir_version = IR_VERSION
+    m = oh.make_model(g, opset_imports=[], producer_name='quantnb'); m.ir_version = IR_VERSION; m.MergeFromString(self.head)
     return m
+
+@patch(as_prop=True)
+def head(self:OnnxGraph)->bytes:
+    "Opset imports and metadata of the file, serialized."
+    return self.header or onnx.ModelProto(opset_import=[oh.make_opsetid('', OPSET)]).SerializeToString()
 
 @patch
 def bytes(self:OnnxGraph)->bytes: return b''.join(self.parts())

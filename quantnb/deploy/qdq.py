@@ -52,13 +52,13 @@ def _node(op, ins, out, axis=None):
     b = _field(1, b''.join(_field(1, i) for i in ins)+_field(2, out)+_field(3, out)+_field(4, op)+(b'' if axis is None else _AXIS[axis]))
     return Piece(b, op, tuple(ins), (out,))
 
-def _parts(nodes, inits, ins, outs): # buffers of a model that follow one another, so that no copy of the weights is made
+def _parts(head, nodes, inits, ins, outs): # buffers of a model that follow one another, so that no copy of the weights is made
     g = [*(n.bytes for n in nodes), _field(2, 'quantnb'), *inits, *(_field(11, i) for i in ins), *(_field(12, o) for o in outs)]
-    return [b'\x08'+bytes([IR_VERSION])+_field(2, 'quantnb'), field_head(7, sum(map(len, g))), *g, _field(8, oh.make_opsetid('', OPSET).SerializeToString())]
+    return [b'\x08'+bytes([IR_VERSION])+_field(2, 'quantnb'), field_head(7, sum(map(len, g))), *g, head]
 
 _Large = collections.namedtuple('_Large', 'make shape dtype nbytes') # a constant that can be made again; `make` is None for one of the float graph's
 
-def _model(nodes, inits, ins, outs): return b''.join(_parts(nodes, inits, ins, outs))
+def _model(*parts): return b''.join(_parts(*parts))
 
 # %% ../../nbs/deploy/01_qdq.ipynb #c009
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class _Op:
 
 def _take_apart(n):
     m = onnx.NodeProto(); m.CopyFrom(n); del m.input[:]
-    return _Op(n.name, n.op_type, tuple(n.input), tuple(n.output), m.SerializeToString())
+    return _Op(n.name, f'{n.domain}::{n.op_type}' if n.domain else n.op_type, tuple(n.input), tuple(n.output), m.SerializeToString())
 
 CARRY = {'MaxPool','Reshape','Flatten','Transpose','Squeeze','Unsqueeze','Slice','Identity'} # the same grid in and out
 POOL = {'GlobalAveragePool','AveragePool'}
@@ -135,7 +135,8 @@ def unsigned(self:QdqBuilder, w, bits):
 def packed(self:QdqBuilder, bits): return self.low=='int4' and bits<=4
 
 @patch
-def activations(self:QdqBuilder, n): return [i for i in n.ins if i and i not in self.o.init]
+def activations(self:QdqBuilder, n): # those that hold numbers: the computed shape that a Reshape reads is none
+    return [i for i in n.ins if i and i not in self.o.init and self.o.types.get(i, TP.FLOAT)==TP.FLOAT]
 
 # %% ../../nbs/deploy/01_qdq.ipynb #c013
 @patch
@@ -435,14 +436,14 @@ def build(self:QdqBuilder,
 def parts(self:QdqBuilder, strategy=None)->list: # Buffers
     "The same as buffers that follow one another in the file."
     nodes,used = self.pieces(strategy)
-    return _parts(nodes, [p for k in used for p in self.whole(k)], *self.io)
+    return _parts(self.o.head, nodes, [p for k in used for p in self.whole(k)], *self.io)
 
 @patch
 def size(self:QdqBuilder, strategy=None)->int: # Bytes
     "Size of the file of a strategy, which is not made for it."
     nodes,used = self.pieces(strategy); large = [k for k in used if k in self.makers]
     heads = [tensor_head(k, self.makers[k]) for k in large]; content = sum(map(self.size_of, large))
-    small = _parts(nodes, [self.inits[k] for k in used if k not in self.makers]+heads, *self.io); inner = sum(map(len, small[2:-1]))
+    small = _parts(self.o.head, nodes, [self.inits[k] for k in used if k not in self.makers]+heads, *self.io); inner = sum(map(len, small[2:-1]))
     return sum(map(len, small))+content+len(field_head(7, inner+content))-len(small[1])
 
 @patch
@@ -462,7 +463,7 @@ def run_pieces(self:QdqBuilder, nodes, used, ins, outs, threads=1, optimized=Tru
 @patch
 def stubbed(self:QdqBuilder, nodes, used, ins, outs):
     "Serialized model without the content of its large constants."
-    return _model(nodes, [self.inits[k] for k in used], ins, outs)
+    return _model(self.o.head, nodes, [self.inits[k] for k in used], ins, outs)
 
 @patch
 def nbytes(self:QdqBuilder, used): return sum(map(self.size_of, used))

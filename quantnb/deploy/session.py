@@ -52,13 +52,14 @@ def parity(
     row_bytes:int=0, # Bytes of activations that one row needs
     rows:int=2000, # Most rows
     seconds:float=10., # Time for all of it, after the reference's first answer
+    whole:bool=False, # Whether a forward is never cut, as its rows depend on each other
 )->dict: # measure, agreement, interval, error, max_diff, rows, batches, note
     "Compare a file with a reference; the figures are those of the worst batch size. `note` says why nothing could be compared."
     s = model if isinstance(model, ort.InferenceSession) else session(model)
     inputs = [tuple(map(np.asarray, t)) for t in ([inputs] if isinstance(inputs, tuple) else inputs)]
     fit = [t for t in inputs if takes(s, t)]
     if not fit: return dict(worst({}), note=f'not compared: the file takes inputs of shape {[tuple(i.shape) for i in s.get_inputs()]}, and none that were fed fits')
-    cuttable = all(i.shape and isinstance(i.shape[0], str) for i in [*s.get_inputs(), *s.get_outputs()])
+    cuttable = not whole and all(i.shape and isinstance(i.shape[0], str) for i in [*s.get_inputs(), *s.get_outputs()])
     if not cuttable: return worst(_whole(s, reference, fit, kinds, seconds))
     first = {x.shape[1:] for x in fit[0]}
     xs = tuple(np.concatenate(o) for o in zip(*[t for t in fit if {x.shape[1:] for x in t}==first]))

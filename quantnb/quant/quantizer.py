@@ -24,18 +24,22 @@ class Quantizer:
         params:dict, # Parameter name to float32 array, as trained
         recipe:Recipe=Recipe(), # Methods: transforms, ranges, rounding, bias correction
         shifts:dict=None, # Layer path to the name of a Parameter of zeros that the simulation adds behind the layer
+        biases:dict=None, # Layer path to (name of its bias, ids of the nodes that add it), where that is known already and batch norms are folded; found in the graph if None
     ):
         self.graph,self.recipe = graph,recipe; self.methods = {l.path:recipe.of(l.path) for l in graph.quantizable} # layer path to part to method
         self.params = {k: np.asarray(v, np.float32) if np.issubdtype(np.asarray(v).dtype, np.floating) else np.asarray(v) for k,v in params.items()} # views of the network's memory where it is float32
         for k,v in self.params.items():
             if v.dtype.kind=='f' and not np.isfinite(v).all(): raise InputError(f'the Parameter {k} holds NaN or infinite values', 'check the checkpoint')
         self.folded = {}
-        for name in recipe.transforms: self.folded.update(transforms[name]()(graph, self.params) or {})
+        for name in recipe.transforms:
+            if name!='fold' or biases is None: self.folded.update(transforms[name]()(graph, self.params) or {})
         self.layers = {l.path:l for l in graph.quantizable}
         self.observers,self.inputs = {},[] # filled by calibration
         self._w,self._scales,self._dear,self._a,self._b = Kept(),{},{},{},{} # integers are made again from their scales where memory is short
         self.bias_param,self.bias_nodes = {},{}
-        for l in self.layers.values(): self._find_bias(l)
+        for p,l in self.layers.items():
+            if biases is None: self._find_bias(l)
+            else: self.bias_param[p],self.bias_nodes[p] = biases.get(p, (None,()))
         self.shifts = {p:n for p,n in (shifts or {}).items() if p in self.layers and self.bias_param[p] is None}; self.bias_param.update(self.shifts)
 
 # %% ../../nbs/quant/04_quantizer.ipynb #c007
@@ -68,7 +72,7 @@ def absorbed(self:Quantizer)->set: # Ids of nodes
     g = self.graph; res = set(self.folded.values())|{i for ns in self.bias_nodes.values() for i in ns}
     for l in self.layers.values():
         n = g.nodes[l.nodes[0]]
-        while len(us := g.users[n.outs[0]])==1 and (us[0].id in res or us[0].op in ('ReLU','ReLU6')): n = us[0]; res.add(n.id)
+        while len(us := g.users[n.outs[0]])==1 and (us[0].id in res or us[0].op in ('ReLU','ReLU6','Relu','Clip')): n = us[0]; res.add(n.id)
     return res
 
 def shared_biases(

@@ -128,7 +128,7 @@ def expected_seconds(task, sim, secs):
     from quantnb.deploy.onnx import Unsupported
     from quantnb.run.pipeline import sensitivity_rows
     c,m = task.config,sim.meter; m.samples = 0
-    try: net = Deployed(task.net, sim.quantizer, task.inputs, task.input_names, meter=m, answer=sim.first).net(None); on = 'deployed float graph'
+    try: net = sim.net(None) if task.is_file else Deployed(task.net, sim.quantizer, task.inputs, task.input_names, meter=m, answer=sim.first).net(None); on = 'deployed float graph'
     except Unsupported: net,on = sim.net(None),'MindSpore simulation'
     t0 = time.time()
     try: task.run('evaluate', net)
@@ -150,18 +150,19 @@ def explain(yml:Yml, device:Device='auto', set_:Sets=None, measure:Annotated[boo
     from quantnb.run.pipeline import cost_model, check_reachable, pin_bits
     from quantnb.graph.ir import select
     from quantnb.run.trial import read_task
-    from quantnb.quant.qnet import QuantNet
+    import quantnb.run.trial # registers the engines
+    from quantnb.types import engines
     from quantnb.rows import expected_peak
     from quantnb.search.codec import QuantRLCodec
     t = Task.from_config(c); s = c.space
     print(c.to_yaml())
-    begun = time.time(); g = select(read_task(t), s.eligible, s.include, s.exclude); sim = QuantNet(t.net, g, t.inputs, t.input_names); g = sim.graph
+    begun = time.time(); g = select(read_task(t), s.eligible, s.include, s.exclude); sim = engines['onnxfile' if t.is_file else 'mindspore'](t.net, g, t.inputs, t.input_names); g = sim.graph
     secs = {'graph and simulation':time.time()-begun}
     print(Table([dict(layer=l.path, kind=l.kind, weights=l.n, MACs=l.macs, calls=l.calls, why=l.reason or l.note) for l in g.layers], dict(layer='layer', kind='kind', weights='weights', MACs='MACs', calls='calls', why='why not, or note')))
     print('stay float besides: '+(', '.join(f'{n} {k}' for k,n in g.others(sim.quantizer.absorbed).items()) or 'nothing'))
     m = cost_model(t, g); check_reachable(c, g, m)
     print(f'\nsize {m.s0/1e3:.1f} KB; compression up to {m.max_ratio(c.w_bits, c.a_bits, pin_bits(c, g)):.2f} %; {QuantRLCodec(g.layers, c.w_bits, c.a_bits, pin_bits(c, g)).space:,} strategies')
-    print(f'memory: {expected_peak(4*sum(p.size for p in t.net.get_parameters()))/1e9:.1f} GB are expected by the rule 0.6 + 4 x weights + 1 (transformers were measured at up to 2.3 times that)'+(f'; general.memory allows {c.general.memory:g}' if c.general.memory else ''))
+    print(f'memory: {expected_peak(4*t.total)/1e9:.1f} GB are expected by the rule 0.6 + 4 x weights + 1 (transformers were measured at up to 2.3 times that)'+(f'; general.memory allows {c.general.memory:g}' if c.general.memory else ''))
     if measure: print(expected_seconds(t, sim, secs))
 
 # %% ../../nbs/run/04_cli.ipynb #c015

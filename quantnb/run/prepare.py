@@ -63,8 +63,8 @@ def open_network(self:Prepared):
     "Stages 1 and 5: graph, calibrated engine, costs, and what writes the files."
     c = self.config; gc.freeze() # MindSpore collects garbage whenever it compiles, and what the imports made need not be looked at each time
     ms.set_seed(c.seed); np.random.seed(c.seed)
-    with self.phase('reading the network'): net = self.task.net; self.task.inputs
-    self.need = check_memory(4*sum(int(np.prod(p.shape)) for p in net.get_parameters()), c.general.memory)
+    with self.phase('reading the network'): self.task.net; self.task.inputs
+    self.need = check_memory(4*self.task.total, c.general.memory)
     self.engine = open_engine(self.task, lambda g: check_reachable(c, g, cost_model(self.task, g)), self.phase)
     self.graph = self.engine.graph; self.cost = cost_model(self.task, self.graph)
     self.exporter = Exporter(self.task, self.engine)
@@ -78,8 +78,7 @@ def open_network(self:Prepared):
 def cost_model(task:Task, graph:Graph)->CostModel:
     "Sizes and operation counts of the layers that are called."
     s = task.config.search
-    total = sum(int(np.prod(p.shape)) for p in task.net.get_parameters())
-    return CostModel([l for l in graph.layers if l.calls], total, s.size_scope, s.size_accounting)
+    return CostModel([l for l in graph.layers if l.calls], task.total, s.size_scope, s.size_accounting)
 
 def pins(config:Config, graph:Graph)->dict:
     "Layer path to the width that the yml pins it to."

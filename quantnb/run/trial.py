@@ -19,6 +19,7 @@ from ..rows import WORK, cut, give_back, row_count
 from ..compare import Agreement, worst
 from ..config import Config, DeviceSettings
 from ..task import *
+from ..script import own_line
 from ..graph.ir import *
 from ..quant.qnet import *
 from ..quant.recipe import Recipe
@@ -28,6 +29,7 @@ from ..deploy.session import *
 from ..deploy.reference import *
 from ..deploy.facade import *
 from ..deploy.engine import *
+from ..deploy.onnx_engine import *
 from ..deploy.bake import bake
 from ..deploy.mindir import to_mindir, load
 from ..device.runner import *
@@ -66,6 +68,7 @@ def read_task(
     task:Task,
 )->Graph: # With layers
     "Stage 1: read the network; weights that are computed from Parameters alone become constants first."
+    if task.is_file: return task.net.graph
     g = read_graph(task.net, task.inputs, task.input_names)
     net,baked = bake(task.net, g, task.inputs, task.input_names)
     if not baked: return g
@@ -81,6 +84,9 @@ def open_engine(
     s,t = task.config.space,task.config.trainer; phase = phase or (lambda name: contextlib.nullcontext())
     with phase('reading the graph'): g = select(read_task(task), s.eligible, s.include, s.exclude)
     name = 'onnxruntime' if t.engine=='auto' else t.engine
+    if task.is_file:
+        if name=='mindspore': raise InputError('trainer.engine: mindspore needs a MindSpore network, and this one is an ONNX file', 'leave trainer.engine out')
+        name = 'onnxfile'
     with phase('compiling the simulation'): e = engines[name](task.net, g, task.inputs, task.input_names, recipe=Recipe.from_settings(t))
     if check: check(e.graph)
     e.output_kind = t.output_kind
@@ -88,7 +94,7 @@ def open_engine(
         with phase('calibration'): e.calibrate(task.run_calib)
         with phase('float evaluation'): e.start = serves(task, e) if e.deployed else None
     except Unsupported as x:
-        if t.engine!='auto' or name!='onnxruntime': raise
+        if t.engine!='auto' or name!='onnxruntime' or task.is_file: raise
         calibrated = bool(e.quantizer.observers); e = e.simulation; e.why,e.output_kind = x.what,t.output_kind; log.info('the search runs on the MindSpore simulation: %s', x.what)
         if not calibrated:
             with phase('calibration'): e.calibrate(task.run_calib)
@@ -119,6 +125,8 @@ def serves(
         with time_limit(task.config.timeout, e.meter): accuracy = evaluate(e.net(None), lambda n: task.run('evaluate', n), task.metric_name())['accuracy']
     except KeyboardInterrupt: raise
     except (Exception, SystemExit) as x:
+        if task.is_file and isinstance(x, QuantnbError): raise
+        if task.is_file: raise InputError(f'the evaluation of the float network raises {type(x).__name__}{own_line(x)}: {x}', 'correct the evaluation function: it gets a callable that takes and returns numpy arrays') from x
         if not isinstance(x, (QuantnbError, SystemExit)): # the graphs' fault, or the function's own? then it is told now
             with time_limit(task.config.timeout, e.simulation.meter): task.run('evaluate', e.simulation.net(None))
         raise Unsupported(f'the evaluation does not run on the exported graphs ({x.what if isinstance(x, QuantnbError) else f"{type(x).__name__}: {x}"})') from x
@@ -157,7 +165,8 @@ class Exporter:
     ):
         self.task,self.q,self.why,self.why_mindir,self.device,self._at = task,engine.quantizer,'','',None,None
         self.engine,self.deployed,self.low = engine,None,task.config.trainer.low_bits
-        try: self.deployed = engine.deployed if self.low=='int8' and engine.deployed else Deployed(task.net, self.q, task.inputs, task.input_names, self.low, answer=self.simulation.first)
+        if task.is_file: self.why_mindir = 'the network came as an ONNX file'
+        try: self.deployed = engine.deployed if self.low=='int8' and engine.deployed else engine.stored(self.low) if task.is_file else Deployed(task.net, self.q, task.inputs, task.input_names, self.low, answer=self.simulation.first)
         except Unsupported as e: self.why = e.what
     @property
     def simulation(self): return self.engine.simulation
@@ -215,6 +224,7 @@ def fed(self:Exporter)->list: # Tuples of arrays
 @patch(as_prop=True)
 def graph(self:Exporter)->Graph:
     "What the MINDIR is written from: the graph that was read, or, where the evaluation feeds other lengths than the example has, one read with those."
+    if self.task.is_file: return self.q.graph
     if self._at is None:
         trailing = lambda xs: tuple(tuple(x.shape[1:]) for x in xs); here = trailing(self.task.inputs); self._at = self.q.graph
         seen = {trailing(xs):xs for xs in self.engine.fed_inputs if len(xs)==len(here)}
@@ -251,7 +261,7 @@ def check(self:Exporter,
 @patch
 def _check_onnx(self:Exporter, strategy, file, inputs, batches, seconds):
     r = FileSimulation(self.builder).net(strategy)
-    return parity(file, r.forward, inputs, batches, self.engine.kinds, self.float.row_bytes, seconds=seconds)
+    return parity(file, r.forward, inputs, batches, self.engine.kinds, self.float.row_bytes, seconds=seconds, whole=not self.float.dynamic)
 
 @patch
 def _check_mindir(self:Exporter, strategy, file, inputs, batches, seconds):
