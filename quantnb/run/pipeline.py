@@ -312,7 +312,7 @@ def write_best(self:SearchPipeStep, b:Record, final:dict=None):
     for f,a in files.items(): info[f] = dict(path=f'best/{Path(a.path).name}', bytes=a.bytes, sha256=a.sha256)
     if 'onnx' in files:
         k = integer_macs(Path(files['onnx'].path), self.exporter.float)
-        same = final is None and self.engine.name=='onnxruntime' # the search has scored this very graph; at the end the file itself is scored
+        same = final is None and self.engine.deployed is not None # the search has scored this very graph; at the end the file itself is scored
         info['onnx'].update(accuracy=b.metrics['accuracy'] if same else self.file_metrics(b.strategy, folder=self.dir.best_dir).get('accuracy'), parity=self.best_parity(b.strategy), latency=b.metrics.get('latency'),
             integer_macs=k['share'], integer_macs_of_all=k['share_of_all'], float_layers=k['float_layers'])
         self.withdraw(b, info)
