@@ -246,3 +246,10 @@ def test_a_task_from_python(tmp_path):
 
 def test_inputs_from_the_shapes_alone(tmp_path):
     t = Task(net=cnn(tmp_path/'m.onnx', batch=2), evaluate=lambda net: 1.); assert t.inputs[0].shape==(2,1,12,12) and t.total>0
+
+def test_the_panel_goes_through_all_stages(tmp_path):
+    from quantnb.panels.stages import Stages, STAGES
+    p = cnn(tmp_path/'m.onnx'); a = x(64,1,12,12); y = answers(p, dict(image=a))[0].argmax(1)
+    s = Stages(Task(net=p, calib=[a[:32]], evaluate=lambda net: float((net(a).argmax(1)==y).mean()), bits=(4,8), act_bits=(8,), targets=Targets(compress_ratio=70), max_episode=3, local_base_path=str(tmp_path)))
+    assert s.run_to(list(STAGES)[-1]), s.errors
+    assert 'QuantNet' not in STAGES['graph'].code(s)
