@@ -90,11 +90,6 @@ def test_a_whole_search_by_yml(tmp_path, capsys):
     assert main(['run', f, '-r', '-t', 't', '--set', 'max_episode=8'])==0 # goes on
 
 def dense(o, path): return next(l for l in o.graph.layers if l.path==path)
-def quantized(o, *xs, bits=8):
-    "Uniform widths on a read file: outputs near float's."
-    from quantnb.deploy.onnx_engine import FileEngine
-    return o
-
 @pytest.mark.parametrize('trans', [0,1])
 def test_gemm_and_its_factors(tmp_path, trans):
     k = w(8,5); init = {'fc.weight':k.T.copy() if trans else k, 'fc.bias':w(1,5)}
@@ -117,7 +112,6 @@ def test_shared_weights_are_one_layer(tmp_path):
     nodes = [N('Gather', ['table','ids'], ['e']), N('Identity', ['table'], ['again']), N('Transpose', ['again'], ['t'], perm=[1,0]), N('MatMul', ['e','t'], ['a']), N('MatMul', ['e','t'], ['b']), N('Add', ['a','b'], ['y'])]
     o = same(save(tmp_path/'m.onnx', nodes, [io('ids','n','t',t=TP.INT64)], [io('y','n','t',20)], init), np.arange(12).reshape(2,6))
     l = dense(o, 'table'); assert l.calls==2 and l.quantizable and dense(o, 'table:lookup').reason.startswith('embedding')
-    from quantnb.quant.grid import quantize_weight
     e = engine(OnnxFile(tmp_path/'m.onnx'), (np.arange(12).reshape(2,6),)); s = Strategy({'table':(4,32)})
     m = onnx.load_from_string(e.builder.build(s)); assert sum(t.name.startswith('table') and t.dims==[20,8] for t in m.graph.initializer)<=1 # the table is stored once, on its grid
 
@@ -237,6 +231,7 @@ def test_what_is_refused_by_yml(tmp_path, capsys, change, say):
 
 def test_a_truncated_file_by_yml(tmp_path, capsys):
     p = cnn(tmp_path/'model.onnx'); f = project(tmp_path, FUNCTIONS.replace('import onnxruntime as ort\ny =', 'y = 0 #'), name='truncated'); content = open(p, 'rb').read(); open(p, 'wb').write(content[:999])
+    assert main(['check', f])==2 and 'truncated' in capsys.readouterr().err
     assert main(['run', f])==2; assert 'truncated' in (err := capsys.readouterr().err) and 'model.onnx' in err and 'remedy' in err
 
 def test_a_task_from_python(tmp_path):

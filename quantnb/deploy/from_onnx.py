@@ -12,7 +12,6 @@ import numpy as np
 import mindspore as ms # before onnx
 import onnx, onnx.inliner, onnx.version_converter
 import onnxruntime as ort
-from dataclasses import replace
 from fastcore.basics import patch
 from onnx import AttributeProto as AP, TensorProto as TP, helper as oh, numpy_helper as onp
 from onnx.external_data_helper import load_external_data_for_tensor
@@ -22,7 +21,7 @@ from ..types import *
 from ..graph.ir import *
 from .onnx import *
 from ..graph.ir import WHY
-from .onnx import _attr, _evaluate, _find_added, _fuse_gelu, _merge_bias, _sole
+from .onnx import _attr, _find_added, _fuse_gelu, _merge_bias, _sole
 
 # %% ../../nbs/deploy/00b_from_onnx.ipynb #c008
 OLDEST,NEWEST = 11,23 # opsets that are read; ONNX Runtime executes them all
@@ -385,7 +384,7 @@ def _next(g, names, step):
             elif n.op in MOVES: todo += [n.ins[0]] if step=='pred' else list(n.outs)
             else: res.append(n.op)
         if step=='succ' and t in g.outputs: res.append('output')
-    return tuple(o for o in res)
+    return tuple(res)
 
 MOVES = _MOVES|{'Cast','Flatten'}
 
