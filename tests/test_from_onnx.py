@@ -42,7 +42,7 @@ def cnn(path, opset=17, batch='batch', seed=0):
         N('Add', ['f','c'], ['h']), N('Relu', ['h'], ['i']), N('GlobalAveragePool', ['i'], ['j']), N('Flatten', ['j'], ['k']), N('Gemm', ['k','fc.weight','fc.bias'], ['scores'], transB=1)]
     return save(path, nodes, [io('image', batch, 1, 12, 12)], [io('scores', batch, 6)], init, opset)
 
-@pytest.mark.parametrize('opset', [11,12,13,17,21,23])
+@pytest.mark.parametrize('opset', [9,11,12,13,17,21,23])
 def test_cnn_of_every_opset(tmp_path, opset):
     o = same(cnn(tmp_path/'m.onnx', opset), x(3,1,12,12)); ls = {l.path:l for l in o.graph.layers}
     assert list(ls)==['stem','dw','grouped','fc'] and all(l.quantizable for l in ls.values()) and o.dynamic
@@ -90,11 +90,6 @@ def test_a_whole_search_by_yml(tmp_path, capsys):
     assert main(['run', f, '-r', '-t', 't', '--set', 'max_episode=8'])==0 # goes on
 
 def dense(o, path): return next(l for l in o.graph.layers if l.path==path)
-def quantized(o, *xs, bits=8):
-    "Uniform widths on a read file: outputs near float's."
-    from quantnb.deploy.onnx_engine import FileEngine
-    return o
-
 @pytest.mark.parametrize('trans', [0,1])
 def test_gemm_and_its_factors(tmp_path, trans):
     k = w(8,5); init = {'fc.weight':k.T.copy() if trans else k, 'fc.bias':w(1,5)}
@@ -117,7 +112,6 @@ def test_shared_weights_are_one_layer(tmp_path):
     nodes = [N('Gather', ['table','ids'], ['e']), N('Identity', ['table'], ['again']), N('Transpose', ['again'], ['t'], perm=[1,0]), N('MatMul', ['e','t'], ['a']), N('MatMul', ['e','t'], ['b']), N('Add', ['a','b'], ['y'])]
     o = same(save(tmp_path/'m.onnx', nodes, [io('ids','n','t',t=TP.INT64)], [io('y','n','t',20)], init), np.arange(12).reshape(2,6))
     l = dense(o, 'table'); assert l.calls==2 and l.quantizable and dense(o, 'table:lookup').reason.startswith('embedding')
-    from quantnb.quant.grid import quantize_weight
     e = engine(OnnxFile(tmp_path/'m.onnx'), (np.arange(12).reshape(2,6),)); s = Strategy({'table':(4,32)})
     m = onnx.load_from_string(e.builder.build(s)); assert sum(t.name.startswith('table') and t.dims==[20,8] for t in m.graph.initializer)<=1 # the table is stored once, on its grid
 
@@ -161,7 +155,9 @@ def test_operators_of_other_domains_are_kept_float(tmp_path):
     nodes = [N('MatMul', ['x','a.weight'], ['h']), N('BiasGelu', ['h','a.bias'], ['g'], domain='com.microsoft'), N('FusedMatMul', ['g','k'], ['y'], domain='com.microsoft', alpha=.5, name='fused')]
     p = save(tmp_path/'m.onnx', nodes, [io('x','n',6)], [io('y','n',4)], init, imports=[oh.make_opsetid('com.microsoft',1)]); f = OnnxFile(p); f.read((x(4,6),))
     l = {l.path:l for l in f.graph.layers}; assert l['k'].reason=='FusedMatMul of the domain com.microsoft: kept float' and l['a'].quantizable
-    e = engine(OnnxFile(p), (x(16,6),)); assert e.divergence_of(Strategy({'a':(8,8)}))<.01 and np.allclose(e.net()(x(4,6)), answers(p, dict(x=x(4,6)))[0], atol=1e-5)
+    e = engine(OnnxFile(p), (x(16,6),)); from quantnb.deploy.sensitivity import sensitivities
+    assert sensitivities(e.builder, [Bits(4,8),Bits(8,8)]).rows==16
+    assert e.divergence_of(Strategy({'a':(8,8)}))<.01 and np.allclose(e.net()(x(4,6)), answers(p, dict(x=x(4,6)))[0], atol=1e-5)
 
 def test_branches_read_outer_tensors(tmp_path):
     yes = oh.make_graph([N('MatMul', ['h','k'], ['yes_out'])], 'yes', [], [io('yes_out','n',4)]); no = oh.make_graph([N('Neg', ['r'], ['no_out'])], 'no', [], [io('no_out','n',4)])
@@ -235,6 +231,7 @@ def test_what_is_refused_by_yml(tmp_path, capsys, change, say):
 
 def test_a_truncated_file_by_yml(tmp_path, capsys):
     p = cnn(tmp_path/'model.onnx'); f = project(tmp_path, FUNCTIONS.replace('import onnxruntime as ort\ny =', 'y = 0 #'), name='truncated'); content = open(p, 'rb').read(); open(p, 'wb').write(content[:999])
+    assert main(['check', f])==2 and 'truncated' in capsys.readouterr().err
     assert main(['run', f])==2; assert 'truncated' in (err := capsys.readouterr().err) and 'model.onnx' in err and 'remedy' in err
 
 def test_a_task_from_python(tmp_path):
@@ -246,3 +243,27 @@ def test_a_task_from_python(tmp_path):
 
 def test_inputs_from_the_shapes_alone(tmp_path):
     t = Task(net=cnn(tmp_path/'m.onnx', batch=2), evaluate=lambda net: 1.); assert t.inputs[0].shape==(2,1,12,12) and t.total>0
+
+def test_the_panel_goes_through_all_stages(tmp_path):
+    from quantnb.panels.stages import Stages, STAGES
+    p = cnn(tmp_path/'m.onnx'); a = x(64,1,12,12); y = answers(p, dict(image=a))[0].argmax(1)
+    s = Stages(Task(net=p, calib=[a[:32]], evaluate=lambda net: float((net(a).argmax(1)==y).mean()), bits=(4,8), act_bits=(8,), targets=Targets(compress_ratio=70), max_episode=3, local_base_path=str(tmp_path)))
+    assert s.run_to(list(STAGES)[-1]), s.errors
+    assert 'QuantNet' not in STAGES['graph'].code(s)
+
+def test_half_precision(tmp_path):
+    k = w(6,4).astype(np.float16); nodes = [N('Cast', ['k'], ['kf'], to=1), N('MatMul', ['x','kf'], ['y'], name='wide')]
+    o = same(save(tmp_path/'a.onnx', nodes, [io('x','n',6)], [io('y','n',4)], dict(k=k)), x(3,6)); assert o.graph.quantizable and o.params[o.graph.layers[0].param].dtype==np.float32
+    p = save(tmp_path/'b.onnx', [N('MatMul', ['x','k'], ['y'], name='half')], [io('x','n',6,t=TP.FLOAT16)], [io('y','n',4,t=TP.FLOAT16)], dict(k=k))
+    with pytest.raises(InputError, match='its weight is float16'): select(same(p, x(3,6).astype(np.float16), tol=1e-2).graph)
+
+def test_functions_are_inlined(tmp_path):
+    f = oh.make_function('own', 'Twice', ['a','k'], ['c'], [N('MatMul', ['a','k'], ['b']), N('Add', ['b','b'], ['c'])], [oh.make_opsetid('',17)])
+    p = save(tmp_path/'m.onnx', [N('Twice', ['x','up.weight'], ['y'], domain='own')], [io('x','n',6)], [io('y','n',4)], {'up.weight':w(6,4)}, imports=[oh.make_opsetid('own',1)], functions=[f])
+    assert [l.path for l in same(p, x(3,6)).graph.quantizable]==['up']
+
+def test_int4_and_sensitivities(tmp_path):
+    from quantnb.deploy.sensitivity import sensitivities
+    a = x(32,1,12,12); e = engine(OnnxFile(cnn(tmp_path/'m.onnx', 21)), (a,)); s = Strategy.uniform([l.path for l in e.graph.quantizable], 4, 8); d = e.stored('int4')
+    assert d.builder.size(s)<e.builder.size(s) and np.allclose(d.net(s)(a), e.net(s)(a), atol=.05)
+    t = sensitivities(e.builder, [Bits(2,8),Bits(8,8)]); assert t.rise('fc', Bits(2,8))>0 and t.rows==32

@@ -100,7 +100,7 @@ def one(name):
         m = integer_macs(s.exporter.onnx(u), o); res.update(integer_macs=m['share'], integer_macs_of_all=m['share_of_all'], float_layers=m['float_layers'])
         s.run(); page = report(s.dir.root); b = json.loads(s.dir.best_file.read_text()); rows = {r['name']: r for r in b['table']}
         res.update(cosine=rows['uniform 8']['accuracy'], chosen=rows['chosen']['accuracy'], float_ms=rows['float']['latency'], ms=rows['uniform 8']['latency'], float_kb=rows['float']['onnx_kb'], kb=rows['uniform 8']['onnx_kb'], agreement=b['parity']['onnx']['agreement'],
-            episodes=len(s.history), failed=sum(r.status == 'failed' for r in s.history), report=Path(page).is_file(), left_out=b['left_out'], reading=read, seconds=time.time()-begun, peak_gb=peak()/1e9)
+            episodes=len(s.history), failed=sum(r.status == 'failed' for r in s.history), report=Path(page).is_file(), phases=b['phases'], left_out=b['left_out'], reading=read, seconds=time.time()-begun, peak_gb=peak()/1e9)
     return res
 
 
@@ -129,4 +129,4 @@ if __name__ == '__main__':
     done = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
     for name in sys.argv[1:] or [k for k in FILES if k not in done]:
         done[name] = run(name); RESULTS.write_text(json.dumps({k: done[k] for k in FILES if k in done}, indent=1)+'\n')
-        print(name, {k: v for k, v in done[name].items() if k not in ('sha256', 'float_layers', 'file')}, flush=True)
+        print(name, {k: v for k, v in done[name].items() if k not in ('sha256', 'float_layers', 'file', 'phases')}, flush=True)

@@ -10,9 +10,8 @@ __all__ = ['OLDEST', 'NEWEST', 'FOLDED', 'MOVES', 'NUMPY', 'load_model', 'captur
 import collections, math, re
 import numpy as np
 import mindspore as ms # before onnx
-import onnx
+import onnx, onnx.inliner, onnx.version_converter
 import onnxruntime as ort
-from dataclasses import replace
 from fastcore.basics import patch
 from onnx import AttributeProto as AP, TensorProto as TP, helper as oh, numpy_helper as onp
 from onnx.external_data_helper import load_external_data_for_tensor
@@ -22,7 +21,7 @@ from ..types import *
 from ..graph.ir import *
 from .onnx import *
 from ..graph.ir import WHY
-from .onnx import _attr, _evaluate, _find_added, _fuse_gelu, _merge_bias, _sole
+from .onnx import _attr, _find_added, _fuse_gelu, _merge_bias, _sole
 
 # %% ../../nbs/deploy/00b_from_onnx.ipynb #c008
 OLDEST,NEWEST = 11,23 # opsets that are read; ONNX Runtime executes them all
@@ -37,6 +36,11 @@ def _tensors(graph):
         for s in _subgraphs(n): yield from _tensors(s)
 
 def _subgraphs(n): return [s for a in n.attribute for s in ([a.g] if a.type==AP.GRAPH else a.graphs)]
+
+def _nodes(graph):
+    for n in graph.node:
+        yield n
+        for s in _subgraphs(n): yield from _nodes(s)
 
 def _load_external(m, path):
     "Content that lies in other files."
@@ -62,6 +66,8 @@ def load_model(
     if not m.graph.node or not version: raise InputError(f'{path} holds no ONNX graph', 'it is something else, or truncated; quantnb reads files in the format of `onnx.save`')
     if version>NEWEST: raise InputError(f'{path} uses opset {version}; the newest that is read is {NEWEST}', f'export it with opset {NEWEST} or an older one (torch.onnx.export: opset_version={NEWEST})')
     _load_external(m, path)
+    for n in _nodes(m.graph):
+        if n.domain=='ai.onnx': n.domain = '' # another name of the main domain
     try:
         if version<OLDEST: m = onnx.version_converter.convert_version(m, 13)
         return onnx.inliner.inline_local_functions(m) if m.functions else m
@@ -378,7 +384,7 @@ def _next(g, names, step):
             elif n.op in MOVES: todo += [n.ins[0]] if step=='pred' else list(n.outs)
             else: res.append(n.op)
         if step=='succ' and t in g.outputs: res.append('output')
-    return tuple(o for o in res)
+    return tuple(res)
 
 MOVES = _MOVES|{'Cast','Flatten'}
 
@@ -500,6 +506,7 @@ def read_onnx(
     f.fold_norms(); f.find_layers(); _merge_bias(o); f.own_biases()
     if f.opset>=20: _fuse_gelu(o)
     f.drop(); _find_added(o); f.at = {n.name:k for k,n in enumerate(o.nodes)}
+    if sum(a.nbytes for a in o.init.values())>2**31-2**20: raise InputError(f'{path} holds more than the 2 GB that an ONNX file without external data can have, which is what is written', 'quantize the network in parts')
     o.batch = next((x.shape[0] for x in feed.values() if x.ndim), 1); s = compared(o, path, feed); o.dynamic = rows_alone(o, feed, s); _name_dims(o)
     g = o.graph = f.graph(); ls = [f.layer(g, p) for p in o.layers]; g.layers = sorted([l for l in ls if l], key=lambda l: l.nodes[0]); o.params = {l.param:f.weights[l.param] for l in g.layers if l.quantizable}
     g.size = Path(path).stat().st_size

@@ -121,7 +121,7 @@ def feed_batch(net, b, names):
 # %% ../../nbs/deploy/04a_onnx_engine.ipynb #c015
 class DeployedFile:
     "The graphs of an ONNX file's strategies."
-    part = 16 # rows at a time
+    part,path = 16,'' # rows at a time; of the network itself
     def __init__(self,
         net:OnnxFile, # Read
         o:OnnxGraph, # Its float graph with the layers of the search
@@ -155,7 +155,7 @@ def call(self:DeployedFile, feed, strategy, files=None):
     "Outputs of one forward."
     if self.meter: self.meter.before(tuple(feed.values()), {})
     self.calls += 1
-    return self.observe(feed) if self.watch is not None else self.run(feed, self.session(strategy, files))
+    return self.observe(feed) if self.watch is not None else self.run(self, feed, self.session(strategy, files))
 
 @patch
 def session(self:DeployedFile, strategy, files=None):
@@ -171,8 +171,8 @@ def cuts(self:DeployedFile, feed, n):
     for k in range(0, rows, n): yield {m: x[k:k+n] if cut_ else x for (m,x),cut_ in zip(feed.items(), self.by_row)}
 
 @patch
-def run(self:DeployedFile, feed, s):
-    "Outputs of a session; a batch goes in parts, shared among the workers."
+def run(self:DeployedFile, entry, feed, s):
+    "Outputs of a session; a batch goes in parts, shared among the workers. `entry` is this graph, as nothing else of a file can be called."
     if not self.float.dynamic: return s.run(None, feed)
     n = rows_that_fit(self.float.row_bytes, self.part, WORK//self.workers); parts = list(self.cuts(feed, n))
     if len(parts)<2: return s.run(None, feed)
@@ -264,7 +264,7 @@ def outputs(self:FileEngine,
     d,outs,n,size = self.deployed,[],0,0; s = d.session(strategy)
     for b in self.quantizer.inputs:
         if self.float.dynamic: b = next(cut(b, rows-n))
-        outs.append(tuple(d.run(dict(zip(self.names, b)), s))); n += row_count(b); size += sum(o.nbytes for o in outs[-1])
+        outs.append(tuple(d.run(d, dict(zip(self.names, b)), s))); n += row_count(b); size += sum(o.nbytes for o in outs[-1])
         if n>=rows or size>WORK//4: break
     return join(outs)
 

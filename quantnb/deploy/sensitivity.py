@@ -51,6 +51,7 @@ class _Suffixes:
         self.b,self.st = builder,base; self.pieces,self.used = builder.pieces(base); self.base = {n.bytes for n in self.pieces}
         m = onnx.shape_inference.infer_shapes(onnx.load_from_string(builder.stubbed(self.pieces, self.used, *builder.io)))
         self.info = {v.name:v for v in [*m.graph.value_info, *m.graph.input]}
+        self.info |= {t:oh.make_tensor_value_info(t, k, None) for t,k in builder.o.types.items() if t not in self.info} # of operators that inference does not know
         self.inputs,self.outputs = [v.name for v in builder.o.inputs],[v.name for v in builder.o.outputs]
     def of(self, strategy):
         "(pieces of the suffix, constants and tensors it reads, outputs it makes); None if the strategy changes nothing."

@@ -115,6 +115,9 @@ def check(yml:Yml, set_:Sets=None):
         if not c.registered.modules: raise
         from quantnb.script import import_functions
         import_functions(c); check_names(c) # a module of the user may register the name
+    if file := c.model.model_desc.common.network.file:
+        from quantnb.deploy.from_onnx import load_model
+        load_model(file)
     print(f'{yml}: good; {len(c.objectives)} objectives ({", ".join(c.objectives)}), widths {c.w_bits}, {c.policy.max_episode} episodes')
 
 # %% ../../nbs/run/04_cli.ipynb #c013

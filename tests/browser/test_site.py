@@ -48,10 +48,10 @@ def test_widget_answers(page, site):
 def test_formula(page, site):
     page.goto(f'{site}/explain/the_reward.html'); expect(page.locator('.katex').first).to_be_visible()
 
-def test_no_resource_of_another_host():
+def test_no_resource_of_another_host(docs):
     "Every page, also those that no test opens."
     bad = [(h.name, u) for h in docs.rglob('*.html') for u in re.findall(r'<(?:script|img|iframe|source)[^>]* src="(https?:[^"]*)|<link[^>]* rel="stylesheet"[^>]* href="(https?:[^"]*)', h.read_text())]
     bad += [(c.name, u) for c in docs.rglob('*.css') for u in re.findall(r'url\(["\']?(https?:[^)]*)', c.read_text())]
     assert not bad
 
-def test_size(): assert sum(f.stat().st_size for f in docs.rglob('*') if f.is_file())<15e6
+def test_size(docs): assert sum(f.stat().st_size for f in docs.rglob('*') if f.is_file())<15e6
