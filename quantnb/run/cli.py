@@ -165,7 +165,7 @@ def explain(yml:Yml, device:Device='auto', set_:Sets=None, measure:Annotated[boo
     print('stay float besides: '+(', '.join(f'{n} {k}' for k,n in g.others(sim.quantizer.absorbed).items()) or 'nothing'))
     m = cost_model(t, g); check_reachable(c, g, m)
     print(f'\nsize {m.s0/1e3:.1f} KB; compression up to {m.max_ratio(c.w_bits, c.a_bits, pin_bits(c, g)):.2f} %; {QuantRLCodec(g.layers, c.w_bits, c.a_bits, pin_bits(c, g)).space:,} strategies')
-    print(f'memory: {expected_peak(4*t.total)/1e9:.1f} GB are expected by the rule 0.6 + 4 x weights + 1 (transformers were measured at up to 2.3 times that)'+(f'; general.memory allows {c.general.memory:g}' if c.general.memory else ''))
+    print(f'memory: {expected_peak(4*t.total)/1e9:.1f} GB are expected by the rule 0.6 + 4 x weights + 1 (transformers were measured at up to 1.6 times that)'+(f'; general.memory allows {c.general.memory:g}' if c.general.memory else ''))
     if measure: print(expected_seconds(t, sim, secs))
 
 # %% ../../nbs/run/04_cli.ipynb #c015
