@@ -232,7 +232,7 @@ def test_the_papermill_line_of_the_readme(tmp_path):
     r = subprocess.run([sys.executable, '-m', 'papermill', 'examples/fashion/search.ipynb', str(tmp_path/'out.ipynb'), '-p', 'max_episode', '3', '--no-progress-bar'], capture_output=True, text=True, timeout=300, cwd=fashion.parent.parent)
     assert r.returncode==0, r.stderr[-2000:]
 
-NAMES = {'trainer.observer=mze':'mse', 'search_algorithm.type=MsQuantRl':'MsQuantRL', 'trainer.callbacks=[OptExport]':'OptExportCallback', 'device_evaluator.custom=Nonsense':'QuantCustomEvaluator', 'pin={nowhere: 8}':'fc'}
+NAMES = {'trainer.observer=mze':'mse', 'trainer.quant.rounding=nearst':'nearest', 'trainer.quant.transforms=[fould]':'fold', 'trainer.quant.layers={fc: {bias: meen}}':'mean', 'search_algorithm.type=MsQuantRl':'MsQuantRL', 'trainer.callbacks=[OptExport]':'OptExportCallback', 'device_evaluator.custom=Nonsense':'QuantCustomEvaluator', 'pin={nowhere: 8}':'fc'}
 @pytest.mark.parametrize('words', NAMES)
 def test_unknown_names(words, folder, tmp_path, capsys):
     yml = folder(('  trainer:', '  evaluator: {device_evaluator: {hardware: CPU}}\n  trainer:'))

@@ -1,8 +1,11 @@
 "What a yml may say, what it may not, and how that is reported."
+import pickle
 from pathlib import Path
 import pytest
-from quantnb.config import ConfigError, load
+from quantnb.config import ConfigError, Count, Policy, load
+from quantnb.quant.recipe import Recipe
 from quantnb.script import ConfigDict, role_config
+from quantnb.types import ranges, searches
 
 DATA = Path(__file__).parent/'data'
 SEED = DATA/'opt_caption_ms_quant.yml'
@@ -181,3 +184,27 @@ def test_frozen(write):
     c = load(write(BASE))
     with pytest.raises(Exception, match='frozen'): c.trainer.seed = 3
     with pytest.raises(AttributeError): c.nothing
+
+def test_settings_of_an_algorithm_of_the_users_own(write):
+    "They are kept until the module that registers the algorithm has been imported, and checked then, with lines and near names."
+    text = BASE.replace('  search_algorithm:\n', '  search_algorithm:\n    type: HalfLife\n')
+    good,bad = text.replace('num_warmup: 10}', 'num_warmup: 10, half_life: 3}'),text.replace('num_warmup: 10}', 'num_warmup: 10, half_lief: 3}')
+    early = load(write(good)); assert early.policy.half_life==3 and early.checked() is early and load(write(bad)).policy.half_lief==3
+    class Settings(Policy): half_life:Count=5
+    searches.register('HalfLife')(type('HalfLife', (), dict(Settings=Settings)))
+    try:
+        c = early.checked(); assert type(c.policy) is Settings and c.policy.half_life==3
+        assert pickle.loads(pickle.dumps(c)).policy.half_life==3
+        assert load(write(good), ['half_life=7']).policy.half_life==7
+        path = write(bad); p, = problems(path); assert 'unknown key; did you mean "half_life"?' in p.text and p.line==path.read_text().splitlines().index(next(l for l in bad.splitlines() if 'half_lief' in l))+1
+        p, = problems(write(good), 'half_life=0'); assert 'at least 1' in p.text and 'command line' in p.text
+        p, = problems(write(text.replace('num_warmup: 10}', 'num_warmup: 10, lr_actor: 0.1}'))); assert 'unknown key' in p.text, 'a key of another algorithm'
+    finally: del searches['HalfLife']
+
+def test_recipe(write):
+    "Parts of `trainer.quant`: keys are checked by the file, names by the registries."
+    p, = problems(write(BASE.replace('calib_portion: 1.0}', 'calib_portion: 1.0, quant: {roundin: nearest}}'))); assert 'did you mean "rounding"?' in p.text
+    p, = problems(write(BASE.replace('calib_portion: 1.0}', 'calib_portion: 1.0, quant: {layers: {"fc(": {bias: none}}}}'))); assert 'no regular expression' in p.text
+    r = Recipe.from_settings(load(write(BASE.replace('calib_portion: 1.0}', 'calib_portion: 1.0, observer: minmax, bias_correction: False, quant: {layers: {fc: {ranges: mse}}}}'))).trainer)
+    assert (r.ranges, r.bias, r.layers)==('minmax', 'none', (('fc', {'ranges':'mse'}),))
+    assert r.of('fc')['ranges'] is ranges['mse'] and r.of('conv')['ranges'] is ranges['minmax']

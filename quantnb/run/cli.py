@@ -115,6 +115,7 @@ def check(yml:Yml, set_:Sets=None):
         if not c.registered.modules: raise
         from quantnb.script import import_functions
         import_functions(c); check_names(c) # a module of the user may register the name
+        c = c.checked()
     if file := c.model.model_desc.common.network.file:
         from quantnb.deploy.from_onnx import load_model
         load_model(file)
