@@ -242,11 +242,11 @@ def fold_norms(self:_FromFile):
         w = o.init.get(n.input[1]) if n.op_type in ('Conv','Gemm') and not n.domain else None
         u = _sole(o, users, n.output[0]) if w is not None and w.dtype==np.float32 else None
         if u is None or u.op_type!='BatchNormalization' or u.input[0]!=n.output[0] or len(users[n.input[1]])>1 or any(u.output[1:]) or _attr(u, 'training_mode', 0) or any(i not in o.init for i in [*u.input[1:5], *n.input[2:]]): continue
-        ga,be,mu,va = (o.init[i].astype(np.float64) for i in u.input[1:5]); k = ga/np.sqrt(va+_attr(u, 'epsilon', 1e-5))
+        ga,be,mu,va = (o.init[i].astype(np.float32) for i in u.input[1:5]); k = ga/np.sqrt(va+np.float32(_attr(u, 'epsilon', 1e-5)))
         ax = 0 if n.op_type=='Conv' or _attr(n, 'transB', 0) else 1; sh = [1]*w.ndim; sh[ax] = -1
-        b = o.init[n.input[2]].astype(np.float64) if len(n.input)>2 and n.input[2] else 0.
+        b = (o.init[n.input[2]]-mu)*k+be if len(n.input)>2 and n.input[2] else be-mu*k
         o.init[n.input[1]] = (w*k.reshape(sh)).astype(np.float32); o.views.pop(n.input[1], None)
-        t = self.unique(f'{n.input[1]}.bias'); o.init[t] = ((b-mu)*k+be).astype(np.float32); o.shapes[t] = o.init[t].shape
+        t = self.unique(f'{n.input[1]}.bias'); o.init[t] = b; o.shapes[t] = o.init[t].shape
         del n.input[2:]; n.input.append(t); n.output[0] = u.output[0]; gone.add(id(u))
     o.nodes = [n for n in o.nodes if id(n) not in gone]
     o.cache.pop('held', None) # the runtime's views of the old weights
