@@ -1,4 +1,7 @@
 "Finds the best bit-width for every layer of a trained MindSpore network."
 import os
 os.environ.setdefault('GLOG_v', '4') # MindSpore reads it once, when it is imported; what fails arrives as an exception
+if 'NUMBA_CACHE_DIR' not in os.environ: # compiled kernels beside the modules would stay behind when pip uninstalls, and hide an editable installation
+    try: os.makedirs(d := os.path.expanduser('~/.cache/quantnb/numba'), exist_ok=True); os.environ['NUMBA_CACHE_DIR'] = d
+    except OSError: pass # numba looks for a place itself
 __version__ = '0.1.0'
