@@ -96,6 +96,7 @@ class QuantNet:
         c.set_train(False)
         if hasattr(c, 'compile_cache'): c.compile_cache.clear()
         self.lent,self.may_lend = set(),{l.param for l in graph.quantizable} # weights that lie in the quantizer's memory, the user's own where nothing was folded
+        if any(n.ctx for n in graph.nodes): self.may_lend = set() # a compiled branch or loop goes on reading the memory it was compiled with
         for p in c.get_parameters():
             if p.name in self.may_lend and p.name in own: self.lend(p, own[p.name])
         self.sites,self.rounded = attach(c, graph, shared_biases(graph)),attach_outputs(c, outputs); self.meter = Meter(); self.cell = _metered(c, self.meter)
