@@ -13,7 +13,6 @@ from fastcore.basics import patch
 from mindspore import nn
 from ..types import *
 from ..rows import COMPARED_ROWS, WORK, cut, join, row_count
-from ..compare import divergence
 from ..quant.observe import NotFinite, Observer
 from ..quant.recipe import Recipe
 from ..graph.ir import *
@@ -27,7 +26,7 @@ log = logging.getLogger('quantnb')
 
 # %% ../../nbs/deploy/04_engine.ipynb #c005
 @register_engine('onnxruntime')
-class OrtEngine:
+class OrtEngine(Engine):
     "Evaluates strategies as Q/DQ graphs in ONNX Runtime. Raises `Unsupported` if the network has no ONNX form."
     def __init__(self,
         net:nn.Cell, # Trained network
@@ -37,12 +36,11 @@ class OrtEngine:
         recipe:Recipe=Recipe(), # Methods of the quantizer
         workers:int=2, # Sessions of one thread each that share a batch
     ):
-        self.like,self.inputs,self.names,self.workers,self.output_kind,self.fed_inputs = net,inputs,names,workers,'auto',[]
+        self.like,self.inputs,self.names,self.workers,self.fed_inputs = net,inputs,names,workers,[]
         self.sim = QuantNet(net, graph, inputs, names, recipe)
         self.graph,self.quantizer,self.meter = self.sim.graph,self.sim.quantizer,Meter()
-        self.float_outputs = self._reference = None
-        self.why,self.start = '',None # why it is this engine, and what is known of the float network already
-    name,deployed = 'onnxruntime',None
+        self._reference = None
+    name = 'onnxruntime'
     @property
     def simulation(self): return self.sim
     @property
@@ -113,12 +111,7 @@ def forward(self:OrtEngine, net, *xs):
     return tuple(o.asnumpy() for o in (r if isinstance(r, (tuple,list)) else (r,)) if isinstance(o, ms.Tensor))
 
 @patch
-def divergence_of(self:OrtEngine, strategy)->float:
-    "Divergence of a strategy from the float graph, on 128 of the remembered inputs."
-    ref = self._float(); return divergence(ref, self.outputs(strategy), self.kinds)
-
-@patch
-def outputs(self:OrtEngine,
+def answers(self:OrtEngine,
     strategy:Strategy=None, # Widths; None for the float graph
     rows:int=COMPARED_ROWS, # Samples, if calibration fed as many
 )->tuple: # Arrays
@@ -131,12 +124,4 @@ def outputs(self:OrtEngine,
     self.meter.calls,self.meter.samples = c,s
     return join(outs)
 
-@patch
-def _float(self:OrtEngine):
-    if self.float_outputs is None: self.float_outputs = self.outputs()
-    return self.float_outputs
 
-@patch(as_prop=True)
-def kinds(self:OrtEngine):
-    "Kind of each output, from the float graph's; `output_kind` holds for the first."
-    return kinds_of(self._float(), self.output_kind)

@@ -14,7 +14,6 @@ from fastcore.basics import patch
 from pathlib import Path
 from ..types import *
 from ..rows import COMPARED_ROWS, WORK, cut, join, row_count, rows_that_fit
-from ..compare import divergence
 from ..config import did_you_mean
 from ..graph.ir import *
 from ..quant.observe import NotFinite, Observer
@@ -195,7 +194,7 @@ def observe(self:DeployedFile, feed):
 
 # %% ../../nbs/deploy/04a_onnx_engine.ipynb #c018
 @register_engine('onnxfile')
-class FileEngine:
+class FileEngine(Engine):
     "Evaluates strategies of an ONNX file as Q/DQ graphs in ONNX Runtime."
     def __init__(self,
         net:OnnxFile, # Read
@@ -205,18 +204,15 @@ class FileEngine:
         recipe:Recipe=Recipe(), # Methods of the quantizer
         workers:int=2, # Sessions of one thread each that share a batch
     ):
-        self.like,self.graph,self.inputs,self.names,self.workers,self.output_kind,self.fed_inputs = net,graph,tuple(map(np.asarray, inputs)),net.names,workers,'auto',[]
+        self.like,self.graph,self.inputs,self.names,self.workers,self.fed_inputs = net,graph,tuple(map(np.asarray, inputs)),net.names,workers,[]
         o = replace(net.float, graph=graph); o.cache.update(net.float.cache)
         at = {n.name:k for k,n in enumerate(o.nodes)}; reads = {b:k for k,n in enumerate(o.nodes) for b in n.input}; biases = {}
         for l in graph.quantizable:
             bs = {o.biases.get(n) for n in o.layers[l.path]}
             if len(bs)==1 and None not in bs: b = bs.pop(); biases[l.path] = b,tuple({reads[b]}-set(l.nodes))
         self.quantizer = Quantizer(graph, {**{l.param:o.params[l.param] for l in graph.quantizable}, **{b:o.init[b] for b,_ in biases.values()}}, recipe, biases=biases)
-        self.meter = Meter(); self.deployed = DeployedFile(net, o, self.quantizer, workers=workers, meter=self.meter); self.float_outputs = self._reference = None
-        self.why,self.start = '',None
+        self.meter = Meter(); self.deployed = DeployedFile(net, o, self.quantizer, workers=workers, meter=self.meter); self._reference = None
     name = 'onnxruntime'
-    @property
-    def simulation(self): return self # there is no MindSpore network
     @property
     def samples(self): return self.meter.samples
     @property
@@ -256,7 +252,7 @@ def reference(self:FileEngine):
     return self._reference
 
 @patch
-def outputs(self:FileEngine,
+def answers(self:FileEngine,
     strategy:Strategy=None, # Widths; None for the float graph
     rows:int=COMPARED_ROWS, # Samples, if calibration fed as many
 )->tuple: # Arrays
@@ -268,17 +264,4 @@ def outputs(self:FileEngine,
         if n>=rows or size>WORK//4: break
     return join(outs)
 
-@patch
-def _float(self:FileEngine):
-    if self.float_outputs is None: self.float_outputs = self.outputs()
-    return self.float_outputs
 
-@patch
-def divergence_of(self:FileEngine, strategy)->float:
-    "Divergence of a strategy from the float graph, on 128 of the remembered inputs."
-    return divergence(self._float(), self.outputs(strategy), self.kinds)
-
-@patch(as_prop=True)
-def kinds(self:FileEngine):
-    "Kind of each output, from the float graph's; `output_kind` holds for the first."
-    return kinds_of(self._float(), self.output_kind)

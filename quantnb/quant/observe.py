@@ -6,6 +6,7 @@
 __all__ = ['NotFinite', 'Statistic', 'Observer', 'register_observer', 'minmax_range', 'expected_error', 'mse_range']
 
 # %% ../../nbs/quant/01_observe.ipynb #c003
+from abc import ABC, abstractmethod
 import numba as nb, numpy as np
 from fastcore.basics import patch
 from ..types import *
@@ -40,13 +41,15 @@ def _channel_sums(x, out): # x [N,C,S]
 # %% ../../nbs/quant/01_observe.ipynb #c006
 class NotFinite(TrialError, InputError): "NaN or infinity where a number is needed; in calibration there is nothing to go on with."
 
-class Statistic:
-    "What a method collects of the activations of one layer, in bounded memory. A subclass has `update` and `merge`."
+class Statistic(ABC):
+    "What a method collects of the activations of one layer, in bounded memory."
     def __init__(self,
         channel_axis:int=None, # Axis of the channels
     ): self.axis = channel_axis
-    def update(self, x:np.ndarray): raise NotImplementedError # one more batch, any shape
-    def merge(self, other)->'Statistic': raise NotImplementedError # with the one of another part of the data
+    @abstractmethod
+    def update(self, x:np.ndarray): "Take in one more batch, of any shape."
+    @abstractmethod
+    def merge(self, other)->'Statistic': "Take in what the statistic of another part of the data has seen."
 
 class Observer:
     "Minimum, maximum, histogram and channel means of everything it is shown, and the further statistics that a recipe needs."

@@ -170,10 +170,7 @@ def divergence_loss(rows:list)->dict: # (layer path, width of the weights) to lo
 # %% ../../nbs/run/01a_prepare.ipynb #c014
 def weight_loss(q, l:Layer, bits:int)->float:
     "Relative squared error of a layer's weight at `bits`."
-    g = q.weight(l.path, bits)
-    if g is None: return 0.
-    w = q.params[l.param].astype(np.float64)
-    return float(((g.dequantized-w)**2).sum()/max((w**2).sum(), 1e-30))
+    return weight_error(q.params[l.param], q.weight(l.path, bits))
 
 # %% ../../nbs/run/01a_prepare.ipynb #c016
 @patch
