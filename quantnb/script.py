@@ -7,7 +7,8 @@ __all__ = ['ConfigDict', 'role_config', 'add_paths', 'own_line', 'import_functio
            'as_inputs']
 
 # %% ../nbs/02_script.ipynb #c003
-import contextlib, importlib, importlib.util, inspect, json, os, sys, traceback
+import contextlib, importlib, importlib.util, inspect, json, os, sys, traceback, types
+from importlib.machinery import PathFinder
 from pathlib import Path
 import numpy as np
 from .config import Config, Role, Spec, did_you_mean
@@ -80,6 +81,13 @@ def _forget_other(name, folders):
             for k in [k for k in sys.modules if k==top or k.startswith(f'{top}.')]: del sys.modules[k]
         return
 
+def _prefer_folders(name, folders):
+    "Lets a folder without `__init__.py` in `folders` win over a package of that name elsewhere: Python itself prefers the package, wherever it is."
+    top = name.partition('.')[0]; there = [str(Path(f)/top) for f in folders if (Path(f)/top).is_dir()]
+    spec = PathFinder.find_spec(top, sys.path)
+    if top in sys.modules or not there or spec is None or spec.origin is None or any(Path(f).resolve() in Path(spec.origin).resolve().parents for f in folders): return
+    sys.modules[top] = module = types.ModuleType(top); module.__path__ = there
+
 # %% ../nbs/02_script.ipynb #c022
 def own_line(
     e, # Exception
@@ -98,7 +106,7 @@ def _failed(what, e):
 
 def _import_module(name, folders):
     "The module `name`; raises `InputError`."
-    _forget_other(name, folders); importlib.invalidate_caches()
+    _forget_other(name, folders); importlib.invalidate_caches(); _prefer_folders(name, folders)
     try: return importlib.import_module(name)
     except ModuleNotFoundError as e:
         if not e.name or not (name==e.name or name.startswith(f'{e.name}.')): raise _failed(f'importing {name}', e) from e

@@ -10,6 +10,8 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(autouse=True, scope='module')
 def free():
+    environ,path = dict(os.environ),sys.path[:] # a yml's `pkg_path` is put on both
     if 'mindspore' in sys.modules: sys.modules['mindspore'].set_context(mode=1) # PyNative, as in a fresh process; a file that needs graph mode says so
     yield
+    os.environ.clear(); os.environ.update(environ); sys.path[:] = path
     gc.collect()

@@ -45,7 +45,7 @@ def __call__(self:Terminal,
     "Run `command` and print what it says; `AssertionError` if it exits with another code."
     env = {**os.environ, 'PATH':os.pathsep.join([str(Path(sys.executable).parent), os.environ.get('PATH', '')]), 'GLOG_v':'4', 'COLUMNS':'120', 'PYTHONUNBUFFERED':'1'}
     r = subprocess.run(command, shell=True, cwd=self.folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout)
-    ls = self.tidy(r.stdout.decode()).split('\n'); a,b = show or (len(ls),0)
+    ls = self.tidy(r.stdout.decode()).split('\n'); a,b = show if show and r.returncode==code else (len(ls),0)
     if len(ls)>a+b+1: ls = [*ls[:a], f'... {len(ls)-a-b} lines ...', *ls[len(ls)-b:]]
     print('\n'.join([f'$ {command}', *filter(None, ls)]+[f'exit code {r.returncode}']*(r.returncode!=0)))
-    assert r.returncode==code, f'exit code {r.returncode}, not {code}: {command}'
+    assert r.returncode==code, '\n'.join([f'exit code {r.returncode}, not {code}: {command}', *ls])
