@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['searches', 'ranges', 'transforms', 'roundings', 'bias_corrections', 'engines', 'runners', 'hooks', 'WIDTHS', 'KINDS',
-           'QuantnbError', 'InputError', 'TrialError', 'Mistake', 'ConfigError', 'md_cell', 'Registry', 'Bits',
-           'Strategy', 'Layer', 'Targets', 'Record', 'Outcome', 'Latency', 'History', 'sha256', 'Artifact',
+           'QuantnbError', 'InputError', 'TrialError', 'Mistake', 'ConfigError', 'md_cell', 'Registry', 'OwnWidth',
+           'Bits', 'Strategy', 'Layer', 'Targets', 'Record', 'Outcome', 'Latency', 'History', 'sha256', 'Artifact',
            'write_atomic']
 
 # %% ../nbs/00_types.ipynb #c003
@@ -88,6 +88,18 @@ hooks = Registry('callback', 'trainer.callbacks')
 # %% ../nbs/00_types.ipynb #c011
 WIDTHS = (2,3,4,5,6,7,8,16,32)
 
+class OwnWidth(int):
+    "A width whose integers were chosen for one strategy: a number like any other, but another key than the plain width."
+    def __new__(cls,
+        bits:int, # 2 to 8
+        key:str, # Of the strategy's weights
+    ): o = super().__new__(cls, bits); o.key = key; return o
+    def __eq__(self, o): return isinstance(o, OwnWidth) and (int(self),self.key)==(int(o),o.key)
+    def __ne__(self, o): return not self==o
+    def __hash__(self): return hash((int(self),self.key))
+    def __format__(self, spec): return f'{int(self)}~{self.key}' # names of constants differ, too
+    def __getnewargs__(self): return int(self),self.key
+
 @dataclass(frozen=True, order=True)
 class Bits:
     "Widths of a layer's weights and of the activation that enters it."
@@ -95,8 +107,8 @@ class Bits:
     a:int=32 # Bits of the activation
     def __post_init__(self):
         for o in (self.w,self.a):
-            if o not in WIDTHS: raise ValueError(f'a width is one of {WIDTHS}, not {o!r}')
-    def __str__(self): return f'W{self.w}A{self.a}'
+            if int(o) not in WIDTHS: raise ValueError(f'a width is one of {WIDTHS}, not {o!r}')
+    def __str__(self): return f'W{int(self.w)}A{self.a}'
 
 # %% ../nbs/00_types.ipynb #c014
 class Strategy(Mapping):
@@ -117,7 +129,10 @@ class Strategy(Mapping):
         w:int, # Bits of all weights
         a:int=None, # Bits of all activations; as the weights if None
     ): return cls({p: Bits(w, w if a is None else a) for p in paths})
-    def to_json(self): return {k: asdict(v) for k,v in self.items()}
+    def to_json(self): return {k: dict(w=int(v.w), a=int(v.a)) for k,v in self.items()}
+    @property
+    def plain(self): # The same widths with the weights that all strategies share
+        return Strategy({k: Bits(int(v.w), int(v.a)) for k,v in self.items()})
     @classmethod
     def from_json(cls, d): return cls({k: Bits(**v) for k,v in d.items()})
     def _repr_markdown_(self):
@@ -141,6 +156,8 @@ class Layer:
     kernel:tuple=(1,1) # Kernel of a convolution
     stride:tuple=(1,1)
     groups:int=1
+    dilation:tuple=(1,1)
+    pads:tuple=(0,0,0,0) # Before each axis of the image, then behind each
     macs:int=0 # Multiply-accumulates of all calls for one sample
     calls:int=1 # How often one forward runs it
     reason:str='' # Why it stays float; '' if the search may change it

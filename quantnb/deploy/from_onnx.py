@@ -407,7 +407,10 @@ def layer(self:_FromFile, g, p):
         if a.ndim!=2: d['kind'],d['reason'] = 'other','a weight of more than two axes, of which a view is multiplied'
         d['macs'] = sum(math.prod(o.shapes.get(c.output[0], ()))*o.init[c.input[j]].shape[1-ax] for c,j,_ in nodes)//batch
     else:
-        d['kernel'],d['groups'] = shape[2:],int(_attr(n, 'group', 1)); d['stride'] = tuple(_attr(n, 'strides', [1]*len(shape[2:])))
+        d['kernel'],d['groups'] = shape[2:],int(_attr(n, 'group', 1)); d['stride'],d['dilation'],d['pads'] = (tuple(_attr(n, a, [v]*len(shape[2:])*m)) for a,v,m in (('strides',1,1), ('dilations',1,1), ('pads',0,2)))
+        if (auto := _attr(n, 'auto_pad', b'NOTSET').decode())[:4]=='SAME':
+            t = [max(0, (e-1)*s+(k-1)*r+1-i) for i,e,s,r,k in zip(d['x_shape'][2:], y[2:], d['stride'], d['dilation'], d['kernel'])]; less,more = [v//2 for v in t],[v-v//2 for v in t]
+            d['pads'] = (*less, *more) if auto=='SAME_UPPER' else (*more, *less)
         d['macs'] = sum(math.prod(o.shapes.get(c.output[0], ()))*math.prod(shape[1:]) for c,_,_ in nodes)//batch
     if len(nodes)>1: d['note'] = f'its weight is read by {len(nodes)} operators'
     return Layer(**d)

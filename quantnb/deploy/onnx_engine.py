@@ -232,7 +232,7 @@ def calibrate(self:FileEngine,
     run, # Function of a network: the user's calibration, which may return batches
 )->dict: # Layer path to `Observer`
     "Stage 5: observe on the float graph what the user's function feeds."
-    d,m = self.deployed,self.meter; obs = {l.path:Observer(1 if l.kind!='dense' else -1, self.quantizer.recipe.needs(l.path)) for l in self.graph.quantizable}
+    d,m = self.deployed,self.meter; obs = {l.path:Observer(1 if l.kind!='dense' else -1, self.quantizer.recipe.needs(l.path), l) for l in self.graph.quantizable}
     self.float_outputs = None; d.watch = obs; m.record(); before,ran = (m.calls,m.samples),d.calls
     try:
         r = run(self.net())
@@ -263,5 +263,3 @@ def answers(self:FileEngine,
         outs.append(tuple(d.run(d, dict(zip(self.names, b)), s))); n += row_count(b); size += sum(o.nbytes for o in outs[-1])
         if n>=rows or size>WORK//4: break
     return join(outs)
-
-

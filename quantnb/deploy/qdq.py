@@ -129,7 +129,7 @@ def _limits(self:QdqBuilder, n):
 @patch
 def unsigned(self:QdqBuilder, w, bits):
     "Whether a view of a weight is stored as uint8, around 128: only full 8 bits can overflow a pair of products, and the kernel of depthwise convolutions adds them in 32 bits."
-    return bits==8 and self.weight_dtype=='uint8' and not self.q.layers[self.weight[w]].depthwise
+    return int(bits)==8 and self.weight_dtype=='uint8' and not self.q.layers[self.weight[w]].depthwise
 
 @patch
 def packed(self:QdqBuilder, bits): return self.low=='int4' and bits<=4
@@ -528,7 +528,7 @@ def integer_macs(
         if n.op_type not in HEAVY or p not in layers: continue
         src = [made.get(i) for i in n.input[:2]]; dq = [s is not None and s.op_type=='DequantizeLinear' for s in src]
         if all(dq): r = '' if src[1].input[0] in ran else _why_float(n, made, readers)
-        elif any(s is not None and s.op_type=='Mul' and s.name.rpartition(':f')[2].isdigit() for s in src): r = 'its weight is quantized, its activation is not'
+        elif any(s is not None and s.op_type=='Mul' and s.name.rpartition(':f')[2].partition('~')[0].isdigit() for s in src): r = 'its weight is quantized, its activation is not'
         else: r = layers[p].reason or 'its weight is float'
         if r: why[p] = r
     weights = {p:l for p,l in layers.items() if l.kind!='matmul'}; done = sum(l.macs for p,l in weights.items() if p not in why)

@@ -340,13 +340,18 @@ def _axis(g, n, k, chain, shape):
     return ax
 
 # %% ../../nbs/graph/00_ir.ipynb #c028
-def _conv_geometry(n, g, wshape):
-    "(kernel, stride, groups) of a convolution, for primitives with attributes and for those with constant inputs."
-    kernel = tuple(wshape[2:])
+def _conv_geometry(n, g, wshape, x, y):
+    "Kernel, stride, groups, dilation and pads of a convolution, for primitives with attributes and for those with constant inputs; `x` and `y` are the shapes of what it reads and makes."
+    kernel = tuple(wshape[2:]); d = len(kernel); each = lambda v: tuple(v)[-d:] if isinstance(v, tuple) else (v,)*d
     consts = [g.values[i].data for i in n.ins[3:] if isinstance(i, str) and g.values[i].kind=='const']
-    st = n.attrs.get('stride') or next((c for c in consts if isinstance(c, tuple)), (1,1))
+    ts = [c for c in consts if isinstance(c, tuple)] # stride, pads, dilation
+    st = each(n.attrs.get('stride') or (ts[0] if ts else 1)); dil = each(n.attrs.get('dilation') or (ts[-1] if len(ts)>1 else 1))
     gr = n.attrs.get('group') or n.attrs.get('groups') or next((c for c in reversed(consts) if isinstance(c, int) and not isinstance(c, bool)), 1)
-    return kernel,tuple(st)[-len(kernel):] if isinstance(st, tuple) else (st,)*len(kernel),int(gr)
+    if 'pad_list' in n.attrs: p = n.attrs['pad_list']; begin,end = tuple(p[::2])[-d:],tuple(p[1::2])[-d:]
+    elif len(ts)>2: begin = end = each(ts[1])
+    else: # 'same': what the output's size asks for, the odd one behind
+        t = [max(0, (o-1)*s+(k-1)*e+1-i) for i,o,s,e,k in zip(x[-d:], y[-d:], st, dil, kernel)]; begin,end = tuple(v//2 for v in t),tuple(v-v//2 for v in t)
+    return dict(kernel=kernel, stride=st, groups=int(gr), dilation=dil, pads=(*begin, *end))
 
 def _macs(g, n, kind, x, wshape, k):
     "Multiply-accumulates of one call for one sample."
@@ -434,7 +439,7 @@ def _layer(g, own, param, calls, conv1d):
     if kind in WHY: return Layer(kind=kind, reason=WHY[kind], **d)
     d['bias'],d['channel_axis'] = own.bias(param),_axis(g, n, k, chain, shape)
     d['macs'] = sum(_macs(g, m, kind, m.ins[0], shape, j) for m,j,_ in calls)
-    if kind=='conv': d['kernel'],d['stride'],d['groups'] = _conv_geometry(n, g, shape)
+    if kind=='conv': d.update(_conv_geometry(n, g, shape, d['x_shape'], d['y_shape']))
     return Layer(kind='dense' if kind=='dense' else 'conv1d' if conv1d else 'conv2d', **d)
 
 # %% ../../nbs/graph/00_ir.ipynb #c033

@@ -43,6 +43,7 @@ class NotFinite(TrialError, InputError): "NaN or infinity where a number is need
 
 class Statistic(ABC):
     "What a method collects of the activations of one layer, in bounded memory."
+    layer = None # The `Layer` that reads them
     def __init__(self,
         channel_axis:int=None, # Axis of the channels
     ): self.axis = channel_axis
@@ -57,8 +58,10 @@ class Observer:
     def __init__(self,
         channel_axis:int=None, # Axis of the channels whose means are kept; None keeps none
         needs:tuple=(), # Classes of `Statistic`
+        layer:Layer=None, # That reads the tensor; for the statistics
     ):
         self.more = {s:s(channel_axis) for s in needs}
+        for s in self.more.values(): s.layer = layer
         self.axis,self.lo,self.hi,self.h,self.count = channel_axis,None,None,None,0
         self.sums,self.per_channel = None,0
     @property

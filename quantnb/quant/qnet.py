@@ -210,7 +210,7 @@ def calibrate(self:QuantNet,
 )->dict: # Layer path to `Observer`
     "Stage 5: observe every activation of the float network."
     self.net(None); m = self.meter
-    for s in self.sites.values(): s.observer = Observer(s.observer.axis, self.quantizer.recipe.needs(s.layer.path)); s.mode = OBSERVE; s.reset()
+    for s in self.sites.values(): s.observer = Observer(s.observer.axis, self.quantizer.recipe.needs(s.layer.path), s.layer); s.mode = OBSERVE; s.reset()
     m.record()
     try:
         r = run(self.cell); _pynative_executor.sync() # PyNative runs behind; without this nothing has been observed yet

@@ -35,7 +35,7 @@ class Quantizer:
             if name!='fold' or biases is None: self.folded.update(transforms[name]()(graph, self.params) or {})
         self.layers = {l.path:l for l in graph.quantizable}
         self.observers,self.inputs = {},[] # filled by calibration
-        self._w,self._scales,self._dear,self._a,self._b = Kept(),{},{},{},{} # integers are made again from their scales where memory is short
+        self._w,self._scales,self._dear,self._own,self._a,self._b = Kept(),{},{},{},{},{} # integers are made again from their scales where memory is short
         self.bias_param,self.bias_nodes = {},{}
         for p,l in self.layers.items():
             if biases is None: self._find_bias(l)
@@ -50,7 +50,7 @@ def calibrated(self:Quantizer,
 ):
     "Take what calibration has seen; grids that were made before are forgotten."
     self.observers,self.inputs = observers,inputs
-    self._w.clear(); self._dear.clear(); self._a.clear(); self._b.clear() # scales of weights rounded to nearest do not depend on it
+    self._w.clear(); self._dear.clear(); self._own.clear(); self._a.clear(); self._b.clear() # scales of weights rounded to nearest do not depend on it
 
 @patch
 def _find_bias(self:Quantizer, l):
@@ -111,6 +111,7 @@ def weight(self:Quantizer,
     "Grid of a layer's weight, batch norm folded."
     if bits==32: return None
     l = self.layers[path]; k = path,bits
+    if isinstance(bits, OwnWidth): return self._own[k][0]
     rounding = self.methods[path]['rounding']; w,seen = self.params[l.param],self.observers.get(path)
     if not getattr(rounding, 'rescales', False): # too dear to be made twice
         if k not in self._dear: self._dear[k] = self._for_bias(path, rounding(w, bits, l.channel_axis, seen))
@@ -119,6 +120,25 @@ def weight(self:Quantizer,
         g = rounding(w, bits, l.channel_axis, seen, scale=self._scales.get(k)); self._scales[k] = g.scale
         return self._for_bias(path, g)
     return self._w.get(k, make, lambda g: g.q.nbytes)
+
+@patch
+def keep(self:Quantizer,
+    path:str, # Layer
+    width:OwnWidth,
+    grid:WeightGrid,
+    shift:np.ndarray, # float32 [C], what its bias correction takes away
+):
+    "Take over the weights of a layer that were made for one strategy."
+    self._own[path,width] = grid,shift
+
+@patch
+def drop(self:Quantizer,
+    key:str=None, # Of the strategy; all if None
+):
+    "Forget weights that were made for strategies."
+    gone = lambda k: isinstance(k[1], OwnWidth) and key in (None,k[1].key)
+    for d in (self._own,self._b):
+        for k in [k for k in d if gone(k)]: del d[k]
 
 @patch
 def _for_bias(self:Quantizer, path, grid):
@@ -149,6 +169,7 @@ def shift(self:Quantizer,
 )->np.ndarray: # float32 [C], or None if nothing is known of the input's mean
     "What the bias correction takes away from each output channel."
     if bits==32: return None
+    if isinstance(bits, OwnWidth): return None if isinstance(self.methods[path]['bias'], NoCorrection) else self._own[path,bits][1]
     l = self.layers[path]
     return self.methods[path]['bias'](l, self.weight(path, bits), self.params[l.param], self.observers.get(path))
 

@@ -463,13 +463,14 @@ def write_summary(self:Batch)->Path: # The page
 
 # %% ../../nbs/run/05_batch.ipynb #c066
 @contextmanager
-def _sigterm_interrupts():
-    "SIGTERM as KeyboardInterrupt, where signals can be handled."
-    if threading.current_thread() is not threading.main_thread(): yield; return
-    def stop(*_): raise KeyboardInterrupt
-    old = signal.signal(signal.SIGTERM, stop)
-    try: yield
-    finally: signal.signal(signal.SIGTERM, old)
+def _stop_signals():
+    "Event that SIGINT and SIGTERM set. `KeyboardInterrupt` would be lost where it meets a destructor or a callback of a library; there Python prints and goes on."
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread(): yield stop; return # signals reach the main thread alone
+    old = {s: signal.signal(s, lambda *_: stop.set()) for s in (signal.SIGINT, signal.SIGTERM)}
+    try: yield stop
+    finally:
+        for s,h in old.items(): signal.signal(s, h or signal.SIG_DFL)
 
 @patch
 def _locked(self:Batch):
@@ -497,23 +498,22 @@ def run(self:Batch,
     progress:bool=True, # Bar, and a line for each run that ends
 )->int: # 0: all complete, 1: some failed, 130: interrupted
     "Run what is not complete, `workers` at a time."
-    with self._locked(), _sigterm_interrupts():
+    with self._locked(), _stop_signals() as stop:
         rows = self.rows(); todo = [r for r,o in zip(self.runs, rows) if o['status']!='complete']
         bar = tqdm(total=len(rows), initial=len(rows)-len(todo), disable=not progress, file=sys.stderr, bar_format='{l_bar}{bar}| {n_fmt}/{total_fmt} runs [{elapsed}, {remaining} left]', dynamic_ncols=True, smoothing=0)
         try:
-            while todo or self.live:
+            while (todo or self.live) and not stop.is_set():
                 while todo and len(self.live)<self.workers: self._start(todo[0]); todo.pop(0)
                 for name in [k for k,(_,p,*_) in self.live.items() if p.poll() is not None]:
                     run = self.live[name][0]; self._end(name)
                     if progress: bar.write(_line(self.row(run)), file=sys.stderr)
                     bar.update(); self.write_summary()
                 if sys.stderr.isatty(): bar.refresh()
-                time.sleep(.1)
-        except KeyboardInterrupt: return 130
+                stop.wait(.1)
         finally:
             for name in list(self.live): self._end(name)
             bar.close(); self.write_summary()
-        return int(any(o['status']!='complete' for o in self.rows()))
+        return (130 if stop.is_set() else 1) if any(o['status']!='complete' for o in self.rows()) else 0
 
 # %% ../../nbs/run/05_batch.ipynb #c082
 #| eval: false
