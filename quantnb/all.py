@@ -22,6 +22,8 @@ from .search.ddpg import *
 from .search.seeds import *
 from .quant.grid import *
 from .quant.observe import *
+from .quant.moments import *
+from .quant.gptq import *
 from .quant.fold import *
 from .quant.sites import *
 from .quant.recipe import *
@@ -34,6 +36,7 @@ from .deploy.reference import *
 from .deploy.facade import *
 from .deploy.engine import *
 from .deploy.sensitivity import *
+from .deploy.sequential import *
 from .deploy.mindir import to_mindir, MindirNet
 from .device.runner import *
 from .device.latency import *

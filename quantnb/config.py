@@ -373,9 +373,11 @@ class SearchSpace(Section):
 # %% ../nbs/01_config.ipynb #c054
 class QuantSettings(Section):
     "The recipe of the quantizer: registered names of its methods, or a name as `type` with options."
+    preset:Literal['fast','default','best']='default' # What is chosen where a key below is not given: fast rounds to nearest; default rounds against the layers' outputs, and the finalists in sequence; best takes more samples and tries more
     transforms:Names=['fold'] # What rewrites the float weights first
     ranges:str|dict[str,Any]|None=None # How ranges of activations are found; `observer` if it is not given
-    rounding:str|dict[str,Any]='nearest' # How weights are put on their grids
+    rounding:str|dict[str,Any]|None=None # How weights are put on their grids; by the preset if it is not given
+    finalists:Literal['in sequence','as searched']|None=None # Whether the weights of the finalists are rounded again, each layer for the inputs that the quantized layers before it give; by the preset if it is not given
     bias:str|dict[str,Any]|None=None # How biases are corrected; as `bias_correction` says if it is not given
     layers:dict[Regex, dict[Literal['ranges','rounding','bias'], Any]]={} # Path to the methods of layers that differ
 

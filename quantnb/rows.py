@@ -67,6 +67,12 @@ class Kept:
             value = make(); n = size(value); self.held[key] = value,n; self.bytes += n
             while self.bytes>self.limit and len(self.held)>1: self.bytes -= self.held.popitem(last=False)[1][1]
             return value
+    def forget(self,
+        gone, # Function of a key
+    ):
+        "Forget the values whose key `gone` tells."
+        with self.lock:
+            for k in [k for k in self.held if gone(k)]: self.bytes -= self.held.pop(k)[1]
     def clear(self):
         with self.lock: self.held.clear(); self.bytes = 0
     def __len__(self): return len(self.held)

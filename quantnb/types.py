@@ -133,6 +133,9 @@ class Strategy(Mapping):
     @property
     def plain(self): # The same widths with the weights that all strategies share
         return Strategy({k: Bits(int(v.w), int(v.a)) for k,v in self.items()})
+    @property
+    def own(self): # Key of the weights that were made for this strategy, or None
+        return next((b.w.key for b in self.values() if isinstance(b.w, OwnWidth)), None)
     @classmethod
     def from_json(cls, d): return cls({k: Bits(**v) for k,v in d.items()})
     def _repr_markdown_(self):

@@ -257,6 +257,14 @@ def array(self:QdqBuilder, name):
     return self.kept.get(name, lambda: np.ascontiguousarray(make()))
 
 @patch
+def drop(self:QdqBuilder, key:str):
+    "Forget the constants of weights that were made for one strategy."
+    own = lambda k: f'~{key}' in k and (k.endswith((f'~{key}',f'~{key}u')) or f'~{key}:' in k)
+    for d in (self.inits,self.makers):
+        for k in [k for k in d if own(k)]: del d[k]
+    self.kept.forget(own)
+
+@patch
 def size_of(self:QdqBuilder, name):
     "Bytes of a constant."
     return self.makers[name].nbytes if name in self.makers else len(self.inits[name])

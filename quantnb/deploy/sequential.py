@@ -6,7 +6,7 @@
 __all__ = ['Stretch', 'Walk', 'pair_moments', 'moved', 'from_float', 'sequential']
 
 # %% ../../nbs/deploy/06_sequential.ipynb #c003
-import collections, os
+import collections, itertools, os
 import numpy as np
 import mindspore as ms # before onnx
 from dataclasses import dataclass
@@ -164,16 +164,18 @@ def from_float(rows, layer):
     return np.moveaxis(rows.reshape((sh[ax],*sh[:ax],*sh[ax+1:])), 0, ax)
 
 # %% ../../nbs/deploy/06_sequential.ipynb #c020
+_keys = itertools.count() # each pass makes weights of its own
+
+# %% ../../nbs/deploy/06_sequential.ipynb #c021
 def sequential(
     builder:QdqBuilder, # Of a calibrated network
     strategy:Strategy, # Widths
-    key:str, # Name for the weights that are made; another one for each strategy
     rows:int=512, # Samples, if calibration fed as many and they fit
     method:Gptq=None, # Damping, candidates of scales, sweeps
     progress=None, # Called with the share that is done
 )->Strategy: # The same widths, with weights of their own where they were rounded in sequence
     "Round the weights of a strategy layer by layer against the inputs that the quantized layers before give (after Zhang et al., ICLR 2026)."
-    walk,q,method = Walk(builder, rows),builder.q,method or Gptq(); own = {}; o = builder.o
+    walk,q,method,key = Walk(builder, rows),builder.q,method or Gptq(),f's{next(_keys)}'; own = {}; o = builder.o
     def layer(s, xs, ys):
         bits = strategy.get(s.path, Bits()); act = q.act(s.path, bits.a); rounds = act or (lambda x: x)
         if bits.w<=8:

@@ -166,12 +166,13 @@ def act(self:Quantizer,
 def shift(self:Quantizer,
     path:str, # Layer
     bits:int, # Width of the weight
+    act:int=32, # Width of the activation
 )->np.ndarray: # float32 [C], or None if nothing is known of the input's mean
     "What the bias correction takes away from each output channel."
-    if bits==32: return None
     if isinstance(bits, OwnWidth): return None if isinstance(self.methods[path]['bias'], NoCorrection) else self._own[path,bits][1]
-    l = self.layers[path]
-    return self.methods[path]['bias'](l, self.weight(path, bits), self.params[l.param], self.observers.get(path))
+    l,a = self.layers[path],self.act(path, act)
+    if bits==32 and a is None: return None
+    return self.methods[path]['bias'](l, self.weight(path, bits), self.params[l.param], self.observers.get(path), a)
 
 @patch
 def bias(self:Quantizer,
@@ -184,7 +185,7 @@ def bias(self:Quantizer,
     if p is None: return None
     k = path,bits,act
     if k not in self._b:
-        s = self.shift(path, bits)
+        s = self.shift(path, bits, act)
         b = self.params[p].ravel(); b = b if s is None else b-s
         step = self.bias_step(path, bits, act)
         self._b[k] = b if step is None else (np.rint(b/step)*step).astype(np.float32)

@@ -18,9 +18,10 @@ from ..task import *
 from ..search.base import *
 from ..quant.observe import *
 from ..quant.qnet import *
-from ..quant.recipe import Recipe
+from ..quant.recipe import PRESETS, Recipe
 from ..device.runner import *
 from ..deploy.qdq import *
+from ..deploy.sequential import sequential
 from .history import *
 from .trial import *
 from .prepare import *
@@ -336,21 +337,42 @@ def finalists(self:SearchPipeStep,
     return (feas or res[:1])[:n]
 
 @patch
-def confirm(self:SearchPipeStep)->tuple: # Record, dict(confirm=..., missed=...)
+def in_sequence(self:SearchPipeStep,
+    strategy:Strategy,
+)->Strategy: # With weights of its own; the same where that is switched off or cannot be done
+    "Round the weights of a strategy again, each layer for the inputs that the quantized layers before it give."
+    t = self.config.trainer; preset = PRESETS[t.quant.preset]
+    if not self.exporter.builder or (t.quant.finalists or preset['finalists'])!='in sequence': return strategy
+    try: return sequential(self.exporter.builder, strategy, rows=preset['rows'] or 512)
+    except Exception as e: log.warning('the weights are not rounded in sequence: %s: %s', type(e).__name__, e); return strategy
+
+@patch
+def confirm(self:SearchPipeStep,
+    most:int=3, # Finalists whose weights are rounded in sequence
+)->tuple: # Record, the strategy with the weights to deliver, dict(confirm=..., missed=..., rounding=...)
     "Choose among the finalists by their files, on the confirmation data."
-    c = self.config; fs = self.finalists()
-    if not fs: return None,None
-    if not (self.exporter.builder and self.task.has('confirm')): return fs[0],{}
-    a0 = self.file_metrics(None, 'confirm').get('accuracy'); rows = []
-    if a0 is None: return fs[0],{}
-    for r in fs:
-        m = {**r.metrics, 'accuracy':None, **self.file_metrics(r.strategy, 'confirm')}
-        if m['accuracy'] is None: continue
-        miss = c.targets.missed(m, a0)
-        rows.append((r, m['accuracy'], miss, self.confirmed_reward(r, m, a0)))
-    if not rows: return fs[0],{}
-    r,a,miss,rew = max(rows, key=lambda o: (not o[2], -sum(o[2].values()), o[3]))
-    return r,dict(missed=miss or r.missed, confirm=dict(accuracy=a, float=a0, reward=rew, candidates=[dict(episode=o[0].episode, accuracy=o[1], missed=o[2]) for o in rows]))
+    c = self.config; fs = self.finalists(); says = lambda s: dict(rounding='in sequence' if s.own else 'as searched')
+    if not fs: return None,None,None
+    role = 'confirm' if self.exporter.builder and self.task.has('confirm') else 'evaluate'
+    a0 = self.float['accuracy'] if role=='evaluate' else self.file_metrics(None, 'confirm').get('accuracy'); rows = []
+    if a0 is None: return fs[0],fs[0].strategy,says(fs[0].strategy)
+    for k,r in enumerate(fs if role=='confirm' else fs[:1]):
+        own = self.in_sequence(r.strategy) if k<most else r.strategy
+        for s in dict.fromkeys((r.strategy, own)):
+            m = r.metrics if role=='evaluate' and s is r.strategy else {**r.metrics, 'accuracy':None, **self.file_metrics(s, role)}
+            if m['accuracy'] is None: continue
+            rows.append((r, s, m['accuracy'], c.targets.missed(m, a0), self.confirmed_reward(r, m, a0)))
+    if not rows: return fs[0],fs[0].strategy,says(fs[0].strategy)
+    r,s,a,miss,rew = max(rows, key=self._preferred)
+    for o in rows:
+        if o[1] is not s: self.exporter.drop(o[1])
+    if role=='evaluate': return r,s,dict(missed=r.missed if s is r.strategy else miss, **says(s))
+    return r,s,dict(missed=miss or r.missed, confirm=dict(accuracy=a, float=a0, reward=rew, candidates=[dict(episode=o[0].episode, accuracy=o[2], missed=o[3], **says(o[1])) for o in rows]), **says(s))
+
+@patch
+def _preferred(self:SearchPipeStep, o):
+    "Order of (record, strategy, accuracy, missed, reward): what meets the targets, misses less, is worth more, is more accurate."
+    return not o[3],-sum(o[3].values()),o[4],(-1 if self.config.objectives['accuracy']=='MIN' else 1)*o[2]
 
 # %% ../../nbs/run/02_pipeline.ipynb #c026
 @patch
@@ -365,18 +387,18 @@ def confirmed_reward(self:SearchPipeStep, r:Record, m:dict, a0:float)->float:
 @patch
 def finish(self:SearchPipeStep):
     "Confirm, write the files of the choice, fill the table, write the front."
-    h = self.history; self.chosen,self.table,self.result = None,[],None; self.engine.meter.pending = None
-    if h.ok and h.stop_reason=='interrupted': self.chosen = h.best(); self.result = self.write_best(self.chosen) # whoever interrupts does not want to wait
+    h = self.history; self.chosen,self.delivered,self.table,self.result = None,None,[],None; self.engine.meter.pending = None
+    if h.ok and h.stop_reason=='interrupted': self.chosen = h.best(); self.delivered = self.chosen.strategy; self.result = self.write_best(self.chosen) # whoever interrupts does not want to wait
     elif h.ok:
-        with self.phase('confirmation'): self.chosen,final = self.confirm()
-        with self.phase('final table'): final['table'] = self.table = self.final_table(self.chosen)
-        with self.phase('writing the files'): self.exporter.release(); self.exporter.write(self.chosen.strategy, self.dir.best_dir)
-        with self.phase('agreement of the files'): final['parity'] = self.exporter.check(self.chosen.strategy, {f: self.dir.best_dir/f'model.{f}' for f in self.exporter.formats}, seconds=4.)
-        with self.phase('evaluating the file'): self.result = self.write_best(self.chosen, final)
+        with self.phase('confirmation'): self.chosen,self.delivered,final = self.confirm()
+        with self.phase('final table'): final['table'] = self.table = self.final_table(self.delivered)
+        with self.phase('writing the files'): self.exporter.release(); self.exporter.write(self.delivered, self.dir.best_dir)
+        with self.phase('agreement of the files'): final['parity'] = self.exporter.check(self.delivered, {f: self.dir.best_dir/f'model.{f}' for f in self.exporter.formats}, seconds=4.)
+        with self.phase('evaluating the file'): self.result = self.write_best(replace(self.chosen, strategy=self.delivered), final)
     h.result = self.result
     self.dir.append(dict(stop_reason=h.stop_reason, chosen=self.chosen and self.chosen.episode))
     self.dir.write_front(h)
-    if self.chosen: self.write_views(self.chosen.strategy, tensors=h.stop_reason!='interrupted')
+    if self.chosen: self.write_views(self.delivered, tensors=h.stop_reason!='interrupted')
     self.call('after_search')
 
 @patch
@@ -387,12 +409,12 @@ def final_latency(self:SearchPipeStep, strategies:dict)->dict: # {} where nothin
 
 @patch
 def final_table(self:SearchPipeStep,
-    best:Record,
+    best:Strategy, # The chosen one, with the weights that are delivered
 )->list: # One dict a row
     "Float, chosen, uniform 8, uniform 4: accuracy of the file on unseen data, size, latency."
     a = self.config.a_bits; act = lambda w: w if a is None else a[-1] if len(a)==1 else min(a, key=lambda o: abs(o-w))
     ps = [l.path for l in self.graph.quantizable]; e = self.exporter
-    rows = {'float':None, 'chosen':best.strategy, 'uniform 8':Strategy.uniform(ps, 8, act(8)), 'uniform 4':Strategy.uniform(ps, 4, act(4))}
+    rows = {'float':None, 'chosen':best, **{f'uniform {w}': best if best.plain==u else self.in_sequence(u) for w in (8,4) for u in [Strategy.uniform(ps, w, act(w))]}} # rounded as carefully as the chosen one
     role = next(r for r in ('test','confirm','evaluate') if self.task.has(r)); res = []
     known = dict.fromkeys(rows.values()); first = {s: next(k for k,v in rows.items() if v==s) for s in known} # the same strategy twice is measured once
     lat = self.final_latency({first[s]:s for s in known if s is not None}) if e.builder else {}

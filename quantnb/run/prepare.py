@@ -26,6 +26,10 @@ from ..search.reward import *
 from ..search.ddpg import *
 from ..search.seeds import *
 from ..quant.qnet import *
+from ..quant.moments import *
+from ..quant.gptq import *
+from ..quant.recipe import PRESETS
+from ..deploy.sequential import *
 from ..device.latency import *
 from ..deploy.qdq import *
 from ..deploy.sensitivity import *
@@ -169,8 +173,9 @@ def divergence_loss(rows:list)->dict: # (layer path, width of the weights) to lo
 
 # %% ../../nbs/run/01a_prepare.ipynb #c014
 def weight_loss(q, l:Layer, bits:int)->float:
-    "Relative squared error of a layer's weight at `bits`."
-    return weight_error(q.params[l.param], q.weight(l.path, bits))
+    "Relative squared error at `bits` of what a layer returns, as far as calibration knows its inputs; else of its weight."
+    o = q.observers.get(l.path); m = o.more.get(Moments) if o is not None else None; g = q.weight(l.path, bits); w = q.params[l.param]
+    return weight_error(w, g) if g is None or m is None or m.sums is None else output_error(as_rows(w, l.channel_axis, len(m.H)), as_rows(g.dequantized, l.channel_axis, len(m.H)), m.H)
 
 # %% ../../nbs/run/01a_prepare.ipynb #c016
 @patch

@@ -186,6 +186,13 @@ class Exporter:
         "Close what is open for speed only."
         if self.deployed: self.deployed.sessions.clear()
         self.device = None; self.simulation.net(None)
+    def drop(self, strategy:Strategy):
+        "Forget the weights that were made for one strategy, if it has any."
+        key = strategy.own
+        if key is None: return
+        for b in (self.builder, self.engine.builder):
+            if b: b.drop(key)
+        self.q.drop(key)
     def mindir(self, strategy:Strategy)->bytes: return to_mindir(self.q, strategy, graph=self.graph)
 
 # %% ../../nbs/run/01_trial.ipynb #c013
