@@ -180,7 +180,7 @@ def test_a_latency_that_nothing_meets(tmp_path):
     assert not best['feasible'] and best['missed']['latency']>1 and all('latency' in r.missed for r in h)
 
 def test_a_confirmation_overrules_the_best_of_the_search(tmp_path):
-    answers = iter([96., 50.]) # of float and of the first finalist, the search's best; the others have 95
+    answers = iter([96., 50., 50.]) # of float, and of the first finalist, the search's best, with its weights rounded in both ways; the others have 95
     def confirm(net): return next(answers, 95.)
     search,h,best = run(tmp_path, confirm=confirm, targets=Targets(accuracy=15, mode='drop', compress_ratio=70))
     cands = best['confirm']['candidates']; first = h[cands[0]['episode']]
