@@ -57,4 +57,5 @@ from .panels.dashboard import Dashboard, dashboard
 import sys
 
 # %% ../nbs/99_all.ipynb #c007
-__all__ = [n for n,o in list(globals().items()) if not n.startswith('_') and any(n in getattr(m, '__all__', ()) and getattr(m, n, None) is o for k,m in list(sys.modules.items()) if k.startswith('quantnb.') and k!=__name__)]
+_public = {(n,id(vars(m).get(n))) for k,m in list(sys.modules.items()) if k.startswith('quantnb.') and k!=__name__ for n in vars(m).get('__all__', ())}
+__all__ = [n for n,o in list(globals().items()) if not n.startswith('_') and (n,id(o)) in _public]

@@ -8,7 +8,6 @@ __all__ = ['OUTPUT_KINDS', 'VOCABULARY', 'FLAT', 'log_softmax', 'output_kind', '
 # %% ../nbs/05_compare.ipynb #c003
 import math
 import numpy as np
-from scipy.stats import binomtest
 from .types import *
 
 # %% ../nbs/05_compare.ipynb #c005
@@ -131,6 +130,7 @@ def _first(self:Agreement, a, b):
 @patch(as_prop=True)
 def result(self:Agreement)->dict: # measure, agreement, interval, error, max_diff, rows
     "The figures so far."
+    from scipy.stats import binomtest # half a second to import
     kind = self.kinds[0] if self.kinds else 'values'; n = self.rows
     share = self.same/n if n else math.nan
     var = self.total2/self.count-(self.total/self.count)**2 if self.count else 0.

@@ -8,7 +8,7 @@ __all__ = ['HAQ', 'STEP_COLUMNS', 'BEHIND', 'haq_numbers', 'Features', 'readers'
 # %% ../../nbs/graph/01_features.ipynb #c004
 import math
 from dataclasses import dataclass, replace
-import matplotlib.pyplot as plt, numpy as np
+import numpy as np
 from fastcore.basics import patch
 from ..types import *
 from .ir import VIEWS, Graph
@@ -100,6 +100,7 @@ def plot(self:Features,
     ax=None, # Axes to draw on
 ): # The axes
     "Heat map of the normalised columns."
+    import matplotlib.pyplot as plt
     if ax is None: _,ax = plt.subplots(figsize=(2+.32*len(self.names), 1.3+.25*len(self)))
     ax.imshow(self.norm, aspect='auto', cmap='viridis', vmin=0, vmax=1)
     ax.set_xticks(range(len(self.names)), self.names, rotation=60, ha='right', fontsize=8); ax.set_yticks(range(len(self)), self.paths, fontsize=8)

@@ -7,7 +7,6 @@ __all__ = ['weight_error', 'ilp', 'structured']
 
 # %% ../../nbs/search/03_seeds.ipynb #c003
 import numpy as np
-from scipy.optimize import Bounds, LinearConstraint, milp
 from ..types import *
 from ..quant.grid import WeightGrid, quantize_weight
 from .codec import *
@@ -30,6 +29,7 @@ def ilp(
     budget:int, # Bytes of the whole network
 )->Strategy: # None if nothing fits
     "Strategy with the least sum of losses within a size."
+    from scipy.optimize import Bounds, LinearConstraint, milp
     steps = [s for s in codec.steps if 'w' in s.what]
     base = codec.decode([1.]*len(codec))
     opts = [(i, s.path, Bits(b, b if s.what=='wa' else base[s.path].a)) for i,s in enumerate(steps) for b in s.bits]
