@@ -21,7 +21,7 @@ from ..types import *
 from ..graph.ir import *
 from .onnx import *
 from ..graph.ir import WHY
-from .onnx import _attr, _find_added, _fuse_gelu, _merge_bias, _sole
+from .passes import find_added as _find_added, fuse_gelu as _fuse_gelu, merge_bias as _merge_bias, node_attr as _attr, sole_reader as _sole
 
 # %% ../../nbs/deploy/00b_from_onnx.ipynb #c008
 OLDEST,NEWEST = 11,23 # opsets that are read; ONNX Runtime executes them all
