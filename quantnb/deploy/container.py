@@ -58,15 +58,15 @@ class OnnxGraph:
         return u
 
 # %% ../../nbs/deploy/00_container.ipynb #c008
+def _short(v): return f'[{", ".join(map(_short, v))}]' if isinstance(v, list) else f'{v:.5g}' if isinstance(v, float) else v.decode() if isinstance(v, bytes) else str(v)
+
 def _constant(a):
     "A constant in a listing: its numbers if they are few, otherwise its shape."
-    return str(a.tolist()) if a.size<=4 and a.ndim<2 else f'<{"×".join(map(str, a.shape))}>'
+    return _short(a.tolist()) if a.size<=4 and a.ndim<2 else f'<{"×".join(map(str, a.shape))}>'
 
 def _port(v): return f'{v.name}[{", ".join(d.dim_param or str(d.dim_value) for d in v.type.tensor_type.shape.dim)}]'
 
-def _setting(a):
-    v = oh.get_attribute_value(a)
-    return f'{a.name}={v.decode() if isinstance(v, bytes) else v}'
+def _setting(a): return f'{a.name}={_short(oh.get_attribute_value(a))}'
 
 @patch
 def __repr__(self:OnnxGraph):
