@@ -13,39 +13,39 @@ from .writer import *
 
 # %% ../../../nbs/deploy/lower/02_activation.ipynb #c005
 @lowers('ReLU6')
-def relu6(op, x): return op.Clip(x, np.float32(0), np.float32(6))
+def _relu6(op, x): return op.Clip(x, np.float32(0), np.float32(6))
 @lowers('HSigmoid')
-def hard_sigmoid(op, x): return op.HardSigmoid(x, alpha=1/6, beta=.5)
+def _hard_sigmoid(op, x): return op.HardSigmoid(x, alpha=1/6, beta=.5)
 @lowers('HSwish')
-def hard_swish(op, x): return op.HardSwish(x)
+def _hard_swish(op, x): return op.HardSwish(x)
 @lowers('SiLU')
-def silu(op, x): return op.Mul(x, op.Sigmoid(x))
+def _silu(op, x): return op.Mul(x, op.Sigmoid(x))
 @lowers('GeLU')
-def gelu(op, x): return op.Gelu(x, approximate='tanh')
+def _gelu(op, x): return op.Gelu(x, approximate='tanh')
 @lowers('GeluExt')
-def gelu_ext(op, x, approximate:object=0): return op.Gelu(x, approximate='tanh' if approximate else 'none')
+def _gelu_ext(op, x, approximate:object=0): return op.Gelu(x, approximate='tanh' if approximate else 'none')
 @lowers('FastGeLU')
-def fast_gelu(op, x): return op.Mul(x, op.Sigmoid(op.Mul(x, np.float32(1.702))))
+def _fast_gelu(op, x): return op.Mul(x, op.Sigmoid(op.Mul(x, np.float32(1.702))))
 
 # %% ../../../nbs/deploy/lower/02_activation.ipynb #c011
 @lowers('Elu','EluExt')
-def elu(op, x, alpha:float=1.): return op.Elu(x, alpha=alpha)
+def _elu(op, x, alpha:float=1.): return op.Elu(x, alpha=alpha)
 @lowers('CeLU')
-def celu(op, x, alpha:float=1.): return op.Celu(x, alpha=alpha)
+def _celu(op, x, alpha:float=1.): return op.Celu(x, alpha=alpha)
 @lowers('LeakyReLUExt')
-def leaky_relu(op, x, slope:float=.01): return op.LeakyRelu(x, alpha=slope)
+def _leaky_relu(op, x, slope:float=.01): return op.LeakyRelu(x, alpha=slope)
 @lowers('HShrink')
-def hard_shrink(op, x, threshold:float=.5): return op.Shrink(x, lambd=threshold, bias=0.)
+def _hard_shrink(op, x, threshold:float=.5): return op.Shrink(x, lambd=threshold, bias=0.)
 @lowers('SoftShrink')
-def soft_shrink(op, x, threshold:float=.5): return op.Shrink(x, lambd=threshold, bias=threshold)
+def _soft_shrink(op, x, threshold:float=.5): return op.Shrink(x, lambd=threshold, bias=threshold)
 @lowers('LogSigmoid')
-def log_sigmoid(op, x): return op.Neg(op.Softplus(op.Neg(x)))
+def _log_sigmoid(op, x): return op.Neg(op.Softplus(op.Neg(x)))
 @lowers('SoftplusExt')
-def softplus(op, x, beta:float=1, threshold:float=20):
+def _softplus(op, x, beta:float=1, threshold:float=20):
     scaled = op.Mul(x, np.float32(beta))
     return op.Where(op.Greater(scaled, np.float32(threshold)), x, op.Div(op.Softplus(scaled), np.float32(beta)))
 @lowers('Threshold')
-def threshold(op, x, threshold, value): return op.Where(op.Greater(x, threshold.typed()), x, value.typed())
+def _threshold(op, x, threshold, value): return op.Where(op.Greater(x, threshold.typed()), x, value.typed())
 
 # %% ../../../nbs/deploy/lower/02_activation.ipynb #c014
 def _halves(op, x, axis):
@@ -53,16 +53,16 @@ def _halves(op, x, axis):
     return op.Split(x, np.array([half,half], np.int64), outs=2, axis=axis)
 
 @lowers('GLU')
-def glu(op, x, axis:int=-1):
+def _glu(op, x, axis:int=-1):
     value,gate = _halves(op, x, axis)
     return op.Mul(value, op.Sigmoid(gate))
 
 @lowers('Swiglu')
-def swiglu(op, x, axis:int=-1):
+def _swiglu(op, x, axis:int=-1):
     gate,value = _halves(op, x, axis)
     return op.Mul(op.Mul(gate, op.Sigmoid(gate)), value)
 
 @lowers('PReLU')
-def prelu(op, x, slope):
+def _prelu(op, x, slope):
     rank = len(x.shape); x = x.tensor
     return op.PRelu(x, op.Reshape(slope, np.array([-1]+[1]*(rank-2), np.int64)) if rank>1 else slope)

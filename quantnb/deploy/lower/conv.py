@@ -16,13 +16,13 @@ def _conv(op, x, weight, bias, stride, pads, dilation, group):
     return op.Conv(x, weight, bias, strides=ints(stride), pads=ints(pads), dilations=ints(dilation), group=int(group), kernel_shape=list(weight.shape[2:]))
 
 @lowers('Conv2D')
-def conv2d(op, x, weight, *, stride, pad_list, dilation, group, format='NCHW'):
+def _conv2d(op, x, weight, *, stride, pad_list, dilation, group, format='NCHW'):
     top,bottom,left,right = pad_list
     if format!='NCHW': raise Unsupported(f'{op.node.op} in {op.node.scope} has the format {format}')
     return _conv(op, x, weight, None, stride[-2:], (top,left,bottom,right), dilation[-2:], group)
 
 @lowers('Conv3D')
-def conv3d(op, x, weight, *, strides, pad_list, dilations, group): return _conv(op, x, weight, None, strides[-3:], pad_list[::2]+pad_list[1::2], dilations[-3:], group)
+def _conv3d(op, x, weight, *, strides, pad_list, dilations, group): return _conv(op, x, weight, None, strides[-3:], pad_list[::2]+pad_list[1::2], dilations[-3:], group)
 
 # %% ../../../nbs/deploy/lower/06_conv.ipynb #c012
 def repeated(
@@ -36,12 +36,12 @@ def repeated(
 def _axes(weight): return len(weight.shape)-2
 
 @lowers('Conv1DExt','Conv2DExt','Conv3DExt')
-def conv_ext(op, x, weight, bias=None, stride:object=1, padding:object=0, dilation:object=1, groups:int=1):
+def _conv_ext(op, x, weight, bias=None, stride:object=1, padding:object=0, dilation:object=1, groups:int=1):
     stride,padding,dilation = (repeated(v, _axes(weight)) for v in (stride,padding,dilation))
     return _conv(op, x, weight, bias and bias.tensor, stride, padding*2, dilation, groups)
 
 @lowers('Convolution')
-def convolution(op, x, weight, bias, stride:object, padding:object, dilation:object, transposed:bool, output_padding, groups:int):
+def _convolution(op, x, weight, bias, stride:object, padding:object, dilation:object, transposed:bool, output_padding, groups:int):
     stride,padding,dilation = (repeated(v, _axes(weight)) for v in (stride,padding,dilation))
     if transposed: raise Unsupported(f'transposed Convolution in {op.where}')
     return _conv(op, x, weight, bias and bias.tensor, stride, padding*2, dilation, groups)
@@ -60,7 +60,7 @@ def same_pads(
 
 # %% ../../../nbs/deploy/lower/06_conv.ipynb #c016
 @lowers('ConvolutionStr')
-def convolution_by_word(op, x, weight, bias, stride:object, padding:object, dilation:object, transposed, output_padding, groups:int):
+def _convolution_by_word(op, x, weight, bias, stride:object, padding:object, dilation:object, transposed, output_padding, groups:int):
     stride,dilation = (repeated(v, _axes(weight)) for v in (stride,dilation))
     pads = same_pads(x.shape[2:], op.out_shape()[2:], weight.shape[2:], stride, dilation) if padding in ('same',1) else [0]*2*len(stride)
     return _conv(op, x, weight, bias, stride, pads, dilation, groups)
@@ -73,13 +73,13 @@ def _transposed(op, x, weight, bias, stride, pads, dilation, group):
     return op.ConvTranspose(x, weight, bias, strides=list(stride), pads=list(pads), dilations=list(dilation), group=int(group), output_padding=[o-s for o,s in zip(op.out_shape()[2:], smallest)])
 
 @lowers('Conv2DTranspose','Conv2DBackpropInput')
-def conv2d_transpose(op, x, weight, *, stride, pad_list, dilation, group):
+def _conv2d_transpose(op, x, weight, *, stride, pad_list, dilation, group):
     top,bottom,left,right = pad_list
     return _transposed(op, x, weight, None, stride[-2:], (top,left,bottom,right), dilation[-2:], group)
 
 @lowers('Conv3DTranspose')
-def conv3d_transpose(op, x, weight, *, strides, pad_list, dilations, group): return _transposed(op, x, weight, None, strides[-3:], pad_list[::2]+pad_list[1::2], dilations[-3:], group)
+def _conv3d_transpose(op, x, weight, *, strides, pad_list, dilations, group): return _transposed(op, x, weight, None, strides[-3:], pad_list[::2]+pad_list[1::2], dilations[-3:], group)
 
 @lowers('ConvTranspose2D')
-def conv_transpose_ext(op, x, weight, bias, stride:object, padding:object, output_padding, groups:int, dilation:object):
+def _conv_transpose_ext(op, x, weight, bias, stride:object, padding:object, output_padding, groups:int, dilation:object):
     return _transposed(op, x, weight, bias and bias.tensor, repeated(stride, 2), repeated(padding, 2)*2, repeated(dilation, 2), groups)

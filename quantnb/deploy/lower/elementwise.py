@@ -15,40 +15,40 @@ from ..container import *
 from .writer import *
 
 # %% ../../../nbs/deploy/lower/01_elementwise.ipynb #c005
-_unary = dict(ReLU='Relu', Sigmoid='Sigmoid', Tanh='Tanh', Exp='Exp', Log='Log', Neg='Neg', Abs='Abs', Sqrt='Sqrt', Erf='Erf', Floor='Floor', Ceil='Ceil', Rint='Round',
+_unaries = dict(ReLU='Relu', Sigmoid='Sigmoid', Tanh='Tanh', Exp='Exp', Log='Log', Neg='Neg', Abs='Abs', Sqrt='Sqrt', Erf='Erf', Floor='Floor', Ceil='Ceil', Rint='Round',
     Reciprocal='Reciprocal', Sin='Sin', Cos='Cos', Tan='Tan', Asin='Asin', AsinExt='Asin', ACos='Acos', AcosExt='Acos', Atan='Atan', AtanExt='Atan', Sinh='Sinh', Cosh='Cosh', Asinh='Asinh', AsinhExt='Asinh', Acosh='Acosh', AcoshExt='Acosh', Atanh='Atanh',
     Sign='Sign', Mish='Mish', MishExt='Mish', Softplus='Softplus', Softsign='Softsign', SeLU='Selu', SeLUExt='Selu', IsNan='IsNaN', IsInf='IsInf', Identity='Identity', Contiguous='Identity', Clone='Identity', TensorMove='Identity')
 
-@lowers(*_unary)
-def unary(op, x): return op(_unary[op.node.op], x)
+@lowers(*_unaries)
+def _unary(op, x): return op(_unaries[op.node.op], x)
 
 @lowers('Cast')
-def cast(op, x): return x.typed()
+def _cast(op, x): return x.typed()
 
 # %% ../../../nbs/deploy/lower/01_elementwise.ipynb #c006
 @lowers('Square')
-def square(op, x): return op.Mul(x, x)
+def _square(op, x): return op.Mul(x, x)
 @lowers('Rsqrt')
-def reciprocal_root(op, x): return op.Reciprocal(op.Sqrt(x))
+def _reciprocal_root(op, x): return op.Reciprocal(op.Sqrt(x))
 @lowers('Log1p')
-def log_of_one_more(op, x): return op.Log(op.Add(x, np.float32(1)))
+def _log_of_one_more(op, x): return op.Log(op.Add(x, np.float32(1)))
 @lowers('Expm1')
-def exp_minus_one(op, x): return op.Sub(op.Exp(x), np.float32(1))
+def _exp_minus_one(op, x): return op.Sub(op.Exp(x), np.float32(1))
 @lowers('Exp2')
-def power_of_two(op, x): return op.Pow(np.float32(2), x.typed())
+def _power_of_two(op, x): return op.Pow(np.float32(2), x.typed())
 @lowers('Log2','Log10')
-def log_of_base(op, x): return op.Div(op.Log(x), np.float32(np.log(int(op.node.op[3:]))))
+def _log_of_base(op, x): return op.Div(op.Log(x), np.float32(np.log(int(op.node.op[3:]))))
 @lowers('Erfc')
-def complement_of_erf(op, x): return op.Sub(np.float32(1), op.Erf(x))
+def _complement_of_erf(op, x): return op.Sub(np.float32(1), op.Erf(x))
 @lowers('Frac')
-def fraction(op, x): return op.Mod(x, np.float32(1), fmod=1)
+def _fraction(op, x): return op.Mod(x, np.float32(1), fmod=1)
 
 # %% ../../../nbs/deploy/lower/01_elementwise.ipynb #c012
 _binary = dict(Add='Add', Sub='Sub', Mul='Mul', Muls='Mul', Div='Div', RealDiv='Div', Divs='Div', Pow='Pow', PowTensorScalar='Pow', PowScalarTensor='Pow', Maximum='Max', Minimum='Min')
 _scaled = dict(AddExt='Add', AddScalar='Add', SubExt='Sub', SubScalar='Sub')
 
 @lowers(*_binary)
-def arithmetic(op, a, b):
+def _arithmetic(op, a, b):
     b = b.typed()
     return op(_binary[op.node.op], a.typed(), b)
 
@@ -57,47 +57,47 @@ def _times(op, b, alpha):
     return op.Mul(b.typed(), alpha.typed()) if alpha is not None and alpha.value!=1 else b.typed()
 
 @lowers(*_scaled)
-def scaled_sum(op, a, b, alpha=None):
+def _scaled_sum(op, a, b, alpha=None):
     b = _times(op, b, alpha)
     return op(_scaled[op.node.op], a.typed(), b)
 
 # %% ../../../nbs/deploy/lower/01_elementwise.ipynb #c014
 @lowers('AddN')
-def sum_of_all(op, *tensors):
+def _sum_of_all(op, *tensors):
     total = tensors[0].tensor
     for x in [x.tensor for x in tensors][1:]: total = op.Add(total, x)
     return total
 @lowers('Addcmul','AddcmulExt')
-def add_product(op, x, a, b, value): x = x.tensor; return op.Add(x, op.Mul(op.Mul(a, b), value.typed()))
+def _add_product(op, x, a, b, value): x = x.tensor; return op.Add(x, op.Mul(op.Mul(a, b), value.typed()))
 @lowers('Addcdiv','AddcdivExt')
-def add_quotient(op, x, a, b, value): x = x.tensor; return op.Add(x, op.Mul(op.Div(a, b), value.typed()))
+def _add_quotient(op, x, a, b, value): x = x.tensor; return op.Add(x, op.Mul(op.Div(a, b), value.typed()))
 @lowers('Lerp')
-def interpolate(op, start, end, weight): start = start.tensor; return op.Add(start, op.Mul(weight.typed(), op.Sub(end, start)))
+def _interpolate(op, start, end, weight): start = start.tensor; return op.Add(start, op.Mul(weight.typed(), op.Sub(end, start)))
 
 # %% ../../../nbs/deploy/lower/01_elementwise.ipynb #c017
 _comparisons = dict(Equal='Equal', EqualExt='Equal', Less='Less', LessEqual='LessOrEqual', Greater='Greater', GreaterEqual='GreaterOrEqual', GreaterEqualScalar='GreaterOrEqual')
-_logic = dict(LogicalAnd='And', LogicalOr='Or', LogicalXor='Xor')
+_connectives = dict(LogicalAnd='And', LogicalOr='Or', LogicalXor='Xor')
 _bits = {f'Bitwise{k}{t}':k for k in ('And','Or','Xor') for t in ('','Tensor','Scalar')}
 
 @lowers(*_comparisons)
-def comparison(op, a, b): t = common_type(a, b); return op(_comparisons[op.node.op], a.typed(t), b.typed(t))
+def _comparison(op, a, b): t = common_type(a, b); return op(_comparisons[op.node.op], a.typed(t), b.typed(t))
 @lowers('NotEqual')
-def not_equal(op, a, b): t = common_type(a, b); return op.Not(op.Equal(a.typed(t), b.typed(t)))
-@lowers(*_logic)
-def logic(op, a, b): return op(_logic[op.node.op], a.typed(), b.typed())
+def _not_equal(op, a, b): t = common_type(a, b); return op.Not(op.Equal(a.typed(t), b.typed(t)))
+@lowers(*_connectives)
+def _logic(op, a, b): return op(_connectives[op.node.op], a.typed(), b.typed())
 @lowers('LogicalNot')
-def logical_not(op, x): return op.Not(x.typed())
+def _logical_not(op, x): return op.Not(x.typed())
 
 # %% ../../../nbs/deploy/lower/01_elementwise.ipynb #c019
 @lowers(*_bits)
-def bitwise(op, a, b): return op(('' if op.out_type()==TP.BOOL else 'Bitwise')+_bits[op.node.op], a.typed(), b.typed())
+def _bitwise(op, a, b): return op(('' if op.out_type()==TP.BOOL else 'Bitwise')+_bits[op.node.op], a.typed(), b.typed())
 @lowers('BitwiseNot')
-def bitwise_not(op, x): return op('Not' if op.out_type()==TP.BOOL else 'BitwiseNot', x)
+def _bitwise_not(op, x): return op('Not' if op.out_type()==TP.BOOL else 'BitwiseNot', x)
 @lowers('IsFinite')
-def is_finite(op, x): return op.Not(op.Or(op.IsInf(x), op.IsNaN(x)))
+def _is_finite(op, x): return op.Not(op.Or(op.IsInf(x), op.IsNaN(x)))
 
 # %% ../../../nbs/deploy/lower/01_elementwise.ipynb #c022
-BROADCAST.update(_binary, _scaled, _comparisons, _logic, ['NotEqual','Select','MaskedFill','FloorDiv'])
+BROADCAST.update(_binary, _scaled, _comparisons, _connectives, ['NotEqual','Select','MaskedFill','FloorDiv'])
 
 # %% ../../../nbs/deploy/lower/01_elementwise.ipynb #c025
 def _truncated(op, x): return op.Mul(op.Sign(x), op.Floor(op.Abs(x)))
@@ -109,24 +109,24 @@ def _quotient(op, a, b, truncate=False):
     return q if op.out_type()==t else op.Cast(q, to=op.out_type())
 
 @lowers('FloorDiv','FloorDivScalar')
-def floor_divide(op, a, b): return _quotient(op, a, b)
+def _floor_divide(op, a, b): return _quotient(op, a, b)
 
 @lowers('DivMod','DivMods')
-def divide(op, a, b, rounding:object=None): # 1 truncates, 2 rounds down
+def _divide(op, a, b, rounding:object=None): # 1 truncates, 2 rounds down
     return op.Div(a.typed(), b.typed()) if rounding is None else _quotient(op, a, b, truncate=rounding==1)
 
 # %% ../../../nbs/deploy/lower/01_elementwise.ipynb #c026
 @lowers('FloorMod','RemainderTensorScalar','RemainderTensorTensor','RemainderScalarTensor')
-def remainder(op, a, b):
+def _remainder(op, a, b):
     if op.out_type()!=TP.FLOAT: return op.Mod(a.typed(), b.typed(), fmod=0)
     return op.Sub(a.typed(), op.Mul(_quotient(op, a, b), b.typed()))
 
 @lowers('Mod','FmodTensor','FmodScalar')
-def fmod(op, a, b): return op.Mod(a.typed(), b.typed(), fmod=1)
+def _fmod(op, a, b): return op.Mod(a.typed(), b.typed(), fmod=1)
 @lowers('Trunc')
-def truncate(op, x): return _truncated(op, x) if op.out_type()==TP.FLOAT else x.tensor
+def _truncate(op, x): return _truncated(op, x) if op.out_type()==TP.FLOAT else x.tensor
 @lowers('Round')
-def round_to_even(op, x, decimals:int=0):
+def _round_to_even(op, x, decimals:int=0):
     if decimals: raise Unsupported('Round to decimals has no ONNX form')
     return op.Round(x)
 
@@ -144,28 +144,28 @@ def _check_alone(op, x):
 
 # %% ../../../nbs/deploy/lower/01_elementwise.ipynb #c031
 @lowers(*_inplace)
-def in_place(op, x, b, alpha=None):
+def _in_place(op, x, b, alpha=None):
     _check_alone(op, x); name = _inplace[op.node.op]
     return op(name, x, _times(op, b, alpha if name in ('Add','Sub') else None))
 
 @lowers('InplaceReLU')
-def relu_in_place(op, x):
+def _relu_in_place(op, x):
     _check_alone(op, x)
     return op.Relu(x)
 
 # %% ../../../nbs/deploy/lower/01_elementwise.ipynb #c034
 @lowers('Select')
-def select(op, condition, a, b): return op.Where(condition.typed(TP.BOOL), a.typed(), b.typed())
+def _select(op, condition, a, b): return op.Where(condition.typed(TP.BOOL), a.typed(), b.typed())
 @lowers('MaskedFill')
-def masked_fill(op, x, mask, value): return op.Where(mask.typed(TP.BOOL), value.typed(), x)
+def _masked_fill(op, x, mask, value): return op.Where(mask.typed(TP.BOOL), value.typed(), x)
 
 @lowers('ClampScalar','ClampTensor','Hardtanh')
-def clamp(op, x, low=None, high=None):
+def _clamp(op, x, low=None, high=None):
     x = x.typed() if low is None else op.Max(x.typed(), low.typed())
     return op.Min(x, high.typed()) if high is not None else x
 
 @lowers('NanToNum')
-def nan_to_num(op, x, nan:float=0., highest:float=None, lowest:float=None):
+def _nan_to_num(op, x, nan:float=0., highest:float=None, lowest:float=None):
     big = float(np.finfo(np.float32).max); highest,lowest = big if highest is None else highest,-big if lowest is None else lowest
     infinite = lambda positive: op.IsInf(x, detect_positive=positive, detect_negative=1-positive)
     y = op.Where(op.IsNaN(x), np.float32(nan), x)
@@ -178,16 +178,16 @@ def filled(op, value):
 
 # %% ../../../nbs/deploy/lower/01_elementwise.ipynb #c038
 @lowers('FillV2','FillScalar','FillTensor')
-def fill(op, shape, value): return op.Expand(value.typed(), op.vector(op.out_dims()))
+def _fill(op, shape, value): return op.Expand(value.typed(), op.vector(op.out_dims()))
 @lowers('FullLike')
-def full_like(op, x, value:object): return filled(op, value)
+def _full_like(op, x, value:object): return filled(op, value)
 @lowers('NewFull')
-def new_full(op, x, size, value:object): return filled(op, value)
+def _new_full(op, x, size, value:object): return filled(op, value)
 @lowers('OnesLikeExt','NewOnes')
-def ones(op): return filled(op, 1)
+def _ones(op): return filled(op, 1)
 @lowers('ZerosLikeExt','NewZeros')
-def zeros(op): return filled(op, 0)
+def _zeros(op): return filled(op, 0)
 @lowers('LinSpace','LinSpaceExt')
-def linspace(op, start:object, stop:object, steps:object): return op.add(np.linspace(*[np.asarray(v).item() for v in (start,stop,steps)]).astype(np.float32))
+def _linspace(op, start:object, stop:object, steps:object): return op.add(np.linspace(*[np.asarray(v).item() for v in (start,stop,steps)]).astype(np.float32))
 @lowers('Eye')
-def eye(op, rows:int, columns:int): return op.add(np.eye(rows, columns, dtype=numpy_type[op.out_type()]))
+def _eye(op, rows:int, columns:int): return op.add(np.eye(rows, columns, dtype=numpy_type[op.out_type()]))

@@ -46,24 +46,24 @@ def _bounds(s):
 
 # %% ../../../nbs/deploy/lower/04_index.ipynb #c007
 @lowers('SliceExt')
-def slice_axis(op, x, axis:int, start:int, end:int, step:int):
+def _slice_axis(op, x, axis:int, start:int, end:int, step:int):
     axis %= len(x.shape)
     return take(op, x, [slice(None)]*axis+[slice(start, min(end, x.shape[axis]), step)], len(x.shape))
 
 @lowers('Narrow','NarrowView')
-def narrow(op, x, axis:int, start:int, length:int): return take(op, x, [slice(None)]*(axis%len(x.shape))+[slice(start, start+length)], len(x.shape))
+def _narrow(op, x, axis:int, start:int, length:int): return take(op, x, [slice(None)]*(axis%len(x.shape))+[slice(start, start+length)], len(x.shape))
 
 @lowers('SelectExtView')
-def select_view(op, x, axis:int, index:int): return take(op, x, [slice(None)]*(axis%len(x.shape))+[index], len(x.shape))
+def _select_view(op, x, axis:int, index:int): return take(op, x, [slice(None)]*(axis%len(x.shape))+[index], len(x.shape))
 
 @lowers('ReverseV2')
-def reverse(op, x, axis:tuple):
+def _reverse(op, x, axis:tuple):
     axes = [a%len(x.shape) for a in axis]
     return take(op, x, [slice(None, None, -1) if k in axes else slice(None) for k in range(len(x.shape))], len(x.shape))
 
 # %% ../../../nbs/deploy/lower/04_index.ipynb #c012
 @lowers('StridedSlice')
-def strided_slice(op, x, begin, end, strides, begin_mask:int=0, end_mask:int=0, ellipsis_mask:int=0, new_axis_mask:int=0, shrink_axis_mask:int=0):
+def _strided_slice(op, x, begin, end, strides, begin_mask:int=0, end_mask:int=0, ellipsis_mask:int=0, new_axis_mask:int=0, shrink_axis_mask:int=0):
     values = lambda v: (op.ir.values[v.name].data, op.twin(v.name).data if op.ir2 else op.ir.values[v.name].data)
     entries = zip(*(zip(*values(v)) for v in (begin,end,strides))); count = len(values(begin)[0])
     bit = lambda mask,k: mask>>k&1
@@ -89,7 +89,7 @@ def _cut(op, x, axis, begin, end):
 
 # %% ../../../nbs/deploy/lower/04_index.ipynb #c013
 @lowers('Slice')
-def slice_by_size(op, x, begin:tuple):
+def _slice_by_size(op, x, begin:tuple):
     index = []
     for start,dim,out in zip(begin, x.dims, op.out_dims()):
         if over_batch(out) and dim!=out: raise BatchBound(f'Slice in {op.node.scope} cuts the batch')
@@ -98,47 +98,47 @@ def slice_by_size(op, x, begin:tuple):
 
 # %% ../../../nbs/deploy/lower/04_index.ipynb #c016
 @lowers('GatherNd')
-def gather_nd(op, x, indices): return op.GatherND(x, indices.typed(TP.INT64))
+def _gather_nd(op, x, indices): return op.GatherND(x, indices.typed(TP.INT64))
 
 @lowers('Gather')
-def gather(op, x, indices, axis:int=0, batch_dims:int=0):
+def _gather(op, x, indices, axis:int=0, batch_dims:int=0):
     if not batch_dims: return op.Gather(x, indices, axis=axis)
     if axis%len(x.shape)!=batch_dims: raise Unsupported(f'Gather along an axis behind its batch dimensions in {op.where}')
     x = x.tensor
     return op.GatherND(x, op.Unsqueeze(indices.typed(TP.INT64), np.array([-1], np.int64)), batch_dims=batch_dims)
 
 @lowers('Embedding')
-def embedding(op, indices, table): return op.Gather(table, indices, axis=0)
+def _embedding(op, indices, table): return op.Gather(table, indices, axis=0)
 @lowers('EmbeddingLookup')
-def embedding_lookup(op, table, indices, offset=None):
+def _embedding_lookup(op, table, indices, offset=None):
     table = table.tensor
     return op.Gather(table, op.Sub(indices, offset.typed(indices.type)) if offset is not None and offset.value else indices, axis=0)
 @lowers('GatherD')
-def gather_elements(op, x, axis:int, indices): return op.GatherElements(x, indices, axis=axis)
+def _gather_elements(op, x, axis:int, indices): return op.GatherElements(x, indices, axis=axis)
 @lowers('IndexSelect')
-def index_select(op, x, axis:int, indices): return op.Gather(x, indices, axis=axis)
+def _index_select(op, x, axis:int, indices): return op.Gather(x, indices, axis=axis)
 
 # %% ../../../nbs/deploy/lower/04_index.ipynb #c019
 @lowers('ScatterAddExt')
-def scatter_add(op, x, axis:int, indices, source): return op.ScatterElements(x, indices, source, axis=axis, reduction='add')
+def _scatter_add(op, x, axis:int, indices, source): return op.ScatterElements(x, indices, source, axis=axis, reduction='add')
 
 def _reduction(how): return how if isinstance(how, str) else ('none','add')[how] # an attribute's word, or an operand's number
 
 @lowers('Scatter')
-def scatter(op, x, axis:int, indices, source, reduction:object='none'): return op.ScatterElements(x, indices, source, axis=axis, reduction=_reduction(reduction))
+def _scatter(op, x, axis:int, indices, source, reduction:object='none'): return op.ScatterElements(x, indices, source, axis=axis, reduction=_reduction(reduction))
 @lowers('TensorScatterElements')
-def scatter_elements(op, x, indices, updates, axis:int=0, reduction:object='none'): return op.ScatterElements(x, indices, updates, axis=axis, reduction=_reduction(reduction))
+def _scatter_elements(op, x, indices, updates, axis:int=0, reduction:object='none'): return op.ScatterElements(x, indices, updates, axis=axis, reduction=_reduction(reduction))
 
 # %% ../../../nbs/deploy/lower/04_index.ipynb #c020
 @lowers('TensorScatterUpdate','TensorScatterAdd')
-def scatter_nd_into(op, x, indices, updates):
+def _scatter_nd_into(op, x, indices, updates):
     x = x.tensor
     return op.ScatterND(x, indices.typed(TP.INT64), updates, reduction='add' if op.node.op.endswith('Add') else 'none')
 @lowers('ScatterNd')
-def scatter_nd(op, indices, updates): return op.ScatterND(filled(op, 0), indices.typed(TP.INT64), updates, reduction='add')
+def _scatter_nd(op, indices, updates): return op.ScatterND(filled(op, 0), indices.typed(TP.INT64), updates, reduction='add')
 
 @lowers('OneHot','OneHotExt')
-def one_hot(op, indices, depth:object, on:object, off:object, axis:int=-1):
+def _one_hot(op, indices, depth:object, on:object, off:object, axis:int=-1):
     t = op.out_type(); inside = t if t in (TP.FLOAT,TP.INT64) else TP.INT64
     y = op.OneHot(indices.typed(TP.INT64), np.array(depth, np.int64), np.array([off,on], numpy_type[inside]), axis=axis)
     return y if t==inside else op.Cast(y, to=t)
@@ -159,21 +159,21 @@ def padded(
 
 # %% ../../../nbs/deploy/lower/04_index.ipynb #c024
 @lowers('PadV3')
-def pad_v3(op, x, pads:tuple, value=None, *, mode='constant'):
+def _pad_v3(op, x, pads:tuple, value=None, *, mode='constant'):
     mode = dict(constant='constant', reflect='reflect', edge='edge', circular='wrap')[mode]
     return padded(op, x, [int(p) for p in pads], mode, value.typed() if mode=='constant' else None)
 @lowers('ConstantPadND')
-def pad_constant(op, x, pads:tuple, value): return padded(op, x, pads, 'constant', value.typed())
+def _pad_constant(op, x, pads:tuple, value): return padded(op, x, pads, 'constant', value.typed())
 @lowers('ReflectionPad1D','ReflectionPad2D','ReflectionPad3D')
-def pad_reflect(op, x, pads:tuple): return padded(op, x, pads, 'reflect')
+def _pad_reflect(op, x, pads:tuple): return padded(op, x, pads, 'reflect')
 @lowers('ReplicationPad1D','ReplicationPad2D','ReplicationPad3D')
-def pad_edge(op, x, pads:tuple): return padded(op, x, pads, 'edge')
+def _pad_edge(op, x, pads:tuple): return padded(op, x, pads, 'edge')
 @lowers('Pad')
-def pad(op, x, *, paddings): return padded(op, x, [p for axis in paddings[::-1] for p in axis], 'constant')
+def _pad(op, x, *, paddings): return padded(op, x, [p for axis in paddings[::-1] for p in axis], 'constant')
 
 # %% ../../../nbs/deploy/lower/04_index.ipynb #c026
 @lowers('MirrorPad')
-def mirror_pad(op, x, pads:object, *, mode):
+def _mirror_pad(op, x, pads:object, *, mode):
     pads = np.asarray(pads).tolist()
     if mode.upper()=='REFLECT': return padded(op, x, [p for axis in pads[::-1] for p in axis], 'reflect')
     size,x = x.shape,x.tensor

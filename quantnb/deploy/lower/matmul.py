@@ -18,15 +18,15 @@ def _swapped(op, x):
     return op.Transpose(x, perm=[*range(rank-2), rank-1, rank-2])
 
 @lowers('MatMul','BatchMatMul','MatMulExt','BatchMatMulExt','Mm','Mv')
-def matmul(op, a, b, transpose_a:bool=False, transpose_b:bool=False): return op.MatMul(_swapped(op, a) if transpose_a else a.tensor, _swapped(op, b) if transpose_b else b)
+def _matmul(op, a, b, transpose_a:bool=False, transpose_b:bool=False): return op.MatMul(_swapped(op, a) if transpose_a else a.tensor, _swapped(op, b) if transpose_b else b)
 
 @lowers('Dense')
-def dense(op, x, weight, bias=None):
+def _dense(op, x, weight, bias=None):
     y = op.MatMul(x.tensor, _swapped(op, weight))
     return op.Add(y, bias) if bias is not None else y
 
 @lowers('BiasAdd')
-def bias_add(op, x, bias):
+def _bias_add(op, x, bias):
     rank = len(x.shape); x = x.tensor
     return op.Add(x, bias if rank==2 else op.Reshape(bias, np.array([-1]+[1]*(rank-2), np.int64)))
 
@@ -34,14 +34,14 @@ def bias_add(op, x, bias):
 def _scaled(op, x, factor): return x if factor==1 else op.Mul(x, np.float32(factor))
 
 @lowers('Addmm','Baddbmm')
-def addmm(op, bias, a, b, beta:object=1, alpha:object=1): return op.Add(_scaled(op, op.MatMul(a, b), alpha), _scaled(op, bias, beta))
+def _addmm(op, bias, a, b, beta:object=1, alpha:object=1): return op.Add(_scaled(op, op.MatMul(a, b), alpha), _scaled(op, bias, beta))
 
 @lowers('Einsum')
-def einsum(op, *operands, equation): return op.Einsum(*operands, equation=equation)
+def _einsum(op, *operands, equation): return op.Einsum(*operands, equation=equation)
 
 # %% ../../../nbs/deploy/lower/08_matmul.ipynb #c017
 @lowers('LSTM')
-def lstm(op, x, hidden, cell, weights, *, input_size, hidden_size, num_layers, bidirectional, has_bias, proj_size):
+def _lstm(op, x, hidden, cell, weights, *, input_size, hidden_size, num_layers, bidirectional, has_bias, proj_size):
     constants = op.graph.init
     if num_layers!=1 or bidirectional or proj_size or weights.tensor not in constants: raise Unsupported(f'this form of LSTM in {op.where} has no ONNX form')
     flat = constants[weights.tensor].ravel(); n = hidden_size

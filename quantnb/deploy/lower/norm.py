@@ -12,51 +12,51 @@ from ..container import *
 from .writer import *
 
 # %% ../../../nbs/deploy/lower/09_norm.ipynb #c005
-def _batch_norm(op, x, gamma, beta, mean, variance, training, epsilon):
+def _normalized(op, x, gamma, beta, mean, variance, training, epsilon):
     if training: raise Unsupported(f'{op.node.op} in {op.node.scope} is in training mode')
     return op.BatchNormalization(x, gamma, beta, mean, variance, epsilon=epsilon)
 
 @lowers('BatchNorm')
-def batch_norm(op, x, gamma, beta, mean, variance, training:bool=False, epsilon:float=1e-5): return _batch_norm(op, x, gamma, beta, mean, variance, training, epsilon)
+def _batch_norm(op, x, gamma, beta, mean, variance, training:bool=False, epsilon:float=1e-5): return _normalized(op, x, gamma, beta, mean, variance, training, epsilon)
 
 @lowers('BatchNormExt')
-def batch_norm_ext(op, x, gamma, beta, mean, variance, training:bool=False, momentum:object=None, epsilon:float=1e-5): return _batch_norm(op, x, gamma, beta, mean, variance, training, epsilon)
+def _batch_norm_ext(op, x, gamma, beta, mean, variance, training:bool=False, momentum:object=None, epsilon:float=1e-5): return _normalized(op, x, gamma, beta, mean, variance, training, epsilon)
 
 # %% ../../../nbs/deploy/lower/09_norm.ipynb #c010
 @lowers('LayerNorm')
-def layer_norm(op, x, gamma, beta, first_axis:int, params_axis=None, epsilon:float=1e-7): return op.LayerNormalization(x, gamma, beta, axis=first_axis, epsilon=epsilon)
+def _layer_norm(op, x, gamma, beta, first_axis:int, params_axis=None, epsilon:float=1e-7): return op.LayerNormalization(x, gamma, beta, axis=first_axis, epsilon=epsilon)
 
 @lowers('LayerNormExt')
-def layer_norm_ext(op, x, shape:tuple, gamma=None, beta=None, epsilon:float=1e-5):
+def _layer_norm_ext(op, x, shape:tuple, gamma=None, beta=None, epsilon:float=1e-5):
     return op.LayerNormalization(x, gamma if gamma is not None else np.ones(shape, np.float32), beta, axis=-len(shape), epsilon=epsilon)
 
 @lowers('GroupNorm')
-def group_norm(op, x, groups:int, gamma, beta, epsilon:float=1e-5): return op.GroupNormalization(x, gamma, beta, num_groups=groups, epsilon=epsilon)
+def _group_norm(op, x, groups:int, gamma, beta, epsilon:float=1e-5): return op.GroupNormalization(x, gamma, beta, num_groups=groups, epsilon=epsilon)
 
 @lowers('RmsNorm')
-def rms_norm(op, x, gamma, epsilon:object=1e-6):
+def _rms_norm(op, x, gamma, epsilon:object=1e-6):
     mean = op.ReduceMean(op.Mul(x, x), np.array([-1], np.int64), keepdims=1)
     return op.Mul(op.Div(x, op.Sqrt(op.Add(mean, np.float32(epsilon)))), gamma)
 
 # %% ../../../nbs/deploy/lower/09_norm.ipynb #c013
 @lowers('L2Normalize')
-def l2_normalize(op, x, *, axis, epsilon=1e-4):
+def _l2_normalize(op, x, *, axis, epsilon=1e-4):
     axes = axis if isinstance(axis, tuple) else (axis,)
     energy = op.ReduceSumSquare(x, np.array(axes, np.int64), keepdims=1)
     return op.Div(x, op.Sqrt(op.Max(energy, np.float32(epsilon))))
 
 @lowers('LRN')
-def local_response(op, x, *, depth_radius, alpha, beta, bias):
+def _local_response(op, x, *, depth_radius, alpha, beta, bias):
     window = 2*depth_radius+1
     return op.LRN(x, size=window, alpha=alpha*window, beta=beta, bias=bias)
 
 # %% ../../../nbs/deploy/lower/09_norm.ipynb #c016
-def _softmax(op, name, x, axes):
+def _along_axis(op, name, x, axes):
     if len(axes)>1: raise Unsupported(f'{op.node.op} over several axes in {op.node.scope}')
     return op(name, x, axis=int(axes[0]))
 
 @lowers('Softmax','LogSoftmax')
-def softmax(op, x, axis:tuple=(-1,)): return _softmax(op, op.node.op, x, axis)
+def _softmax(op, x, axis:tuple=(-1,)): return _along_axis(op, op.node.op, x, axis)
 
 @lowers('LogSoftmaxExt')
-def log_softmax_ext(op, x, axis:tuple=None): return _softmax(op, 'LogSoftmax', x, axis or ((0,) if len(x.shape) in (0,1,3) else (1,)))
+def _log_softmax_ext(op, x, axis:tuple=None): return _along_axis(op, 'LogSoftmax', x, axis or ((0,) if len(x.shape) in (0,1,3) else (1,)))

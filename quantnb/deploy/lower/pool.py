@@ -27,17 +27,17 @@ def _pool(op, name, x, kernel, stride, pads, ceil=False, **more):
 
 # %% ../../../nbs/deploy/lower/07_pool.ipynb #c006
 @lowers('MaxPool')
-def max_pool(op, x, *, kernel_size, strides, pad_mode):
+def _max_pool(op, x, *, kernel_size, strides, pad_mode):
     kernel,stride = kernel_size[-2:],strides[-2:]
     return _pool(op, 'MaxPool', x, kernel, stride, _pads(op, x, kernel, stride, pad_mode.lower()))
 
 @lowers('MaxPool3D')
-def max_pool_3d(op, x, *, kernel_size, strides, pad_mode, pad_list, ceil_mode):
+def _max_pool_3d(op, x, *, kernel_size, strides, pad_mode, pad_list, ceil_mode):
     kernel,stride,mode = kernel_size[-3:],strides[-3:],pad_mode.lower()
     return _pool(op, 'MaxPool', x, kernel, stride, pad_list[::2]+pad_list[1::2] if mode=='pad' else _pads(op, x, kernel, stride, mode), ceil_mode)
 
 @lowers('AvgPool')
-def avg_pool(op, x, kernel:tuple, stride:tuple, pad_mode:object): return _pool(op, 'AveragePool', x, kernel, stride, _pads(op, x, kernel, stride, pad_mode))
+def _avg_pool(op, x, kernel:tuple, stride:tuple, pad_mode:object): return _pool(op, 'AveragePool', x, kernel, stride, _pads(op, x, kernel, stride, pad_mode))
 
 # %% ../../../nbs/deploy/lower/07_pool.ipynb #c011
 def _max_with_places(op, x, kernel, stride, pads, dilation, ceil):
@@ -48,10 +48,10 @@ def _max_with_places(op, x, kernel, stride, pads, dilation, ceil):
     return values, op.Cast(op.Mod(i, np.int64(math.prod(x.shape[2:]))), to=op.out_type(1))
 
 @lowers('MaxPool3DWithArgmax')
-def max_pool_3d_with_places(op, x, *, ksize, strides, pads, dilation, ceil_mode): return _max_with_places(op, x, ksize, strides, pads*2, dilation, ceil_mode)
+def _max_pool_3d_with_places(op, x, *, ksize, strides, pads, dilation, ceil_mode): return _max_with_places(op, x, ksize, strides, pads*2, dilation, ceil_mode)
 
 @lowers('MaxPoolWithArgmaxV2')
-def max_pool_with_places(op, x, *, kernel_size, strides, pads, dilation, ceil_mode):
+def _max_pool_with_places(op, x, *, kernel_size, strides, pads, dilation, ceil_mode):
     return _max_with_places(op, x, kernel_size[-2:], strides[-2:], pads[-2:]*2, dilation[-2:], ceil_mode)
 
 # %% ../../../nbs/deploy/lower/07_pool.ipynb #c012
@@ -63,10 +63,10 @@ def _geometry(kernel, stride, pads, dilation):
     return kernel,_pair(kernel if stride is None else stride),_pair(pads)*2,_pair(1 if dilation is None else dilation)
 
 @lowers('MaxPoolWithIndices')
-def max_pool_with_indices(op, x, kernel:object, stride:object=None, pads:object=0, dilation:object=1, ceil:object=None): return _max_with_places(op, x, *_geometry(kernel, stride, pads, dilation), ceil)
+def _max_pool_with_indices(op, x, kernel:object, stride:object=None, pads:object=0, dilation:object=1, ceil:object=None): return _max_with_places(op, x, *_geometry(kernel, stride, pads, dilation), ceil)
 
 @lowers('MaxPoolWithMask')
-def max_pool_with_mask(op, x, kernel:object, stride:object=None, pads:object=0, dilation:object=1, ceil:object=None):
+def _max_pool_with_mask(op, x, kernel:object, stride:object=None, pads:object=0, dilation:object=1, ceil:object=None):
     kernel,stride,pads,dilation = _geometry(kernel, stride, pads, dilation)
     return _pool(op, 'MaxPool', x, kernel, stride, pads, ceil, dilations=list(dilation))
 
@@ -78,11 +78,11 @@ def _average(op, x, kernel, stride, pads, ceil, include_pads, divisor):
     return op.Mul(y, np.float32(math.prod(kernel)/divisor)) if divisor else y
 
 @lowers('AvgPool3D')
-def avg_pool_3d(op, x, *, kernel_size, strides, pad_list, ceil_mode, count_include_pad, divisor_override):
+def _avg_pool_3d(op, x, *, kernel_size, strides, pad_list, ceil_mode, count_include_pad, divisor_override):
     return _average(op, x, kernel_size[-3:], strides[-3:], pad_list[::2]+pad_list[1::2], ceil_mode, count_include_pad, divisor_override)
 
 @lowers('AvgPool1D','AvgPool2D','AvgPool3DExt')
-def avg_pool_ext(op, x, kernel:object, stride:object=None, pads:object=0, ceil:object=None, include_pads:object=None, divisor:object=None):
+def _avg_pool_ext(op, x, kernel:object, stride:object=None, pads:object=0, ceil:object=None, include_pads:object=None, divisor:object=None):
     axes = int(op.node.op[7]); kernel = repeated(kernel, axes)
     return _average(op, x, kernel, repeated(kernel if stride is None else stride, axes), repeated(pads, axes)*2, ceil, include_pads, divisor)
 
@@ -96,16 +96,16 @@ def _box_weights(size, out):
 
 # %% ../../../nbs/deploy/lower/07_pool.ipynb #c020
 @lowers('AdaptiveAvgPool2D','AdaptiveAvgPool2DExt')
-def adaptive_avg_pool_2d(op, x):
+def _adaptive_avg_pool_2d(op, x):
     out,(height,width) = op.out_shape()[-2:],x.shape[-2:]
     if tuple(out)==(1,1): return op.GlobalAveragePool(x)
     return op.MatMul(op.MatMul(_box_weights(height, out[0]), x), _box_weights(width, out[1]).T.copy())
 
 @lowers('AdaptiveAvgPool1D')
-def adaptive_avg_pool_1d(op, x): return op.MatMul(x, _box_weights(x.shape[-1], op.out_shape()[-1]).T.copy())
+def _adaptive_avg_pool_1d(op, x): return op.MatMul(x, _box_weights(x.shape[-1], op.out_shape()[-1]).T.copy())
 
 @lowers('AdaptiveMaxPool1D','AdaptiveMaxPool2D')
-def adaptive_max_pool(op, x):
+def _adaptive_max_pool(op, x):
     out,size,y = op.out_shape(),x.shape,x.tensor; axes = [*range(2, len(size))]
     if all(out[a]==1 for a in axes): return op.GlobalMaxPool(y)
     step = [size[a]//out[a] for a in axes]
@@ -116,7 +116,7 @@ def adaptive_max_pool(op, x):
     return y
 
 # %% ../../../nbs/deploy/lower/07_pool.ipynb #c023
-def _patches(op, x, kernel, stride, pads, dilation):
+def _unfolded(op, x, kernel, stride, pads, dilation):
     kernel,stride,pads,dilation = map(_pair, (kernel,stride,pads,dilation)); batch,channels,height,width = x.dims; height,width = height+2*pads[0],width+2*pads[1]
     places = lambda size,k,s,d: np.arange(k)[:,None]*d+np.arange((size-(k-1)*d-1)//s+1)*s # row by place in the window and place of the window
     rows,columns = places(height, kernel[0], stride[0], dilation[0]),places(width, kernel[1], stride[1], dilation[1])
@@ -125,9 +125,9 @@ def _patches(op, x, kernel, stride, pads, dilation):
     return op.reshape(op.Gather(op.reshape(y, [batch,channels,height*width], [batch,channels]), index, axis=2), op.out_dims(), [batch,channels])
 
 @lowers('Im2Col')
-def patches(op, x, *, ksizes, strides, pads, dilations): return _patches(op, x, ksizes, strides, pads, dilations)
+def _patches(op, x, *, ksizes, strides, pads, dilations): return _unfolded(op, x, ksizes, strides, pads, dilations)
 @lowers('Im2ColExt')
-def patches_ext(op, x, kernel:object, dilation:object, pads:object, stride:object): return _patches(op, x, kernel, stride, pads, dilation)
+def _patches_ext(op, x, kernel:object, dilation:object, pads:object, stride:object): return _unfolded(op, x, kernel, stride, pads, dilation)
 
 # %% ../../../nbs/deploy/lower/07_pool.ipynb #c024
 def _added(op, x, kernel, stride, pads, dilation):
@@ -136,6 +136,6 @@ def _added(op, x, kernel, stride, pads, dilation):
     return op.Col2Im(x, np.array(op.out_shape()[2:], np.int64), np.array(kernel, np.int64), strides=list(stride), pads=list(pads)*2, dilations=list(dilation))
 
 @lowers('Col2Im')
-def add_patches(op, x, *, kernel_size, stride, padding, dilation): return _added(op, x, kernel_size, stride, padding, dilation)
+def _add_patches(op, x, *, kernel_size, stride, padding, dilation): return _added(op, x, kernel_size, stride, padding, dilation)
 @lowers('Col2ImExt')
-def add_patches_ext(op, x, size, kernel:object, dilation:object, pads:object, stride:object): return _added(op, x, kernel, stride, pads, dilation)
+def _add_patches_ext(op, x, size, kernel:object, dilation:object, pads:object, stride:object): return _added(op, x, kernel, stride, pads, dilation)

@@ -20,7 +20,7 @@ def _axes(x, axis): return sorted(int(a)%len(x.shape) for a in axis) or [*range(
 _reductions = dict(ReduceMean='ReduceMean', MeanExt='ReduceMean', ReduceSum='ReduceSum', SumExt='ReduceSum', ReduceMax='ReduceMax', ReduceMin='ReduceMin', ReduceProd='ReduceProd', ProdExt='ReduceProd', LogSumExp='ReduceLogSumExp')
 
 @lowers(*_reductions)
-def reduction(op, x, axis:tuple=(), keep:bool=False):
+def _reduction(op, x, axis:tuple=(), keep:bool=False):
     axes,rank = _axes(x, axis),len(x.shape)
     if _reductions[op.node.op]=='ReduceMean' and rank>2 and axes==[*range(2, rank)]:
         y = op.GlobalAveragePool(x.typed())
@@ -29,15 +29,15 @@ def reduction(op, x, axis:tuple=(), keep:bool=False):
 
 # %% ../../../nbs/deploy/lower/05_reduce.ipynb #c006
 @lowers('ReduceAny','ReduceAll')
-def any_or_all(op, x, axis:tuple=(), keep:bool=False):
+def _any_or_all(op, x, axis:tuple=(), keep:bool=False):
     name = 'ReduceMax' if op.node.op=='ReduceAny' else 'ReduceMin'
     return op.Cast(op(name, op.Cast(x.typed(), to=TP.INT32), np.array(_axes(x, axis), np.int64), keepdims=int(keep)), to=TP.BOOL)
 
 @lowers('Max','Min')
-def extreme_of_all(op, x): return op('Reduce'+op.node.op, x, np.arange(len(x.shape)), keepdims=0)
+def _extreme_of_all(op, x): return op('Reduce'+op.node.op, x, np.arange(len(x.shape)), keepdims=0)
 
 # %% ../../../nbs/deploy/lower/05_reduce.ipynb #c011
-def _variance(op, x, axis, correction, keep):
+def _variance_and_mean(op, x, axis, correction, keep):
     "Variance over axes, and the mean."
     axes = np.array(_axes(x, axis), np.int64); mean = op.ReduceMean(x, axes, keepdims=1); rest = op.Sub(x, mean)
     count = math.prod(x.shape[a] for a in axes)
@@ -46,18 +46,18 @@ def _variance(op, x, axis, correction, keep):
     return variance, mean if keep else op.Squeeze(mean, axes)
 
 @lowers('ReduceStd')
-def deviation_and_mean(op, x, axis:tuple=(), unbiased:int=1, keep:bool=False):
-    variance,mean = _variance(op, x, axis, unbiased, keep)
+def _deviation_and_mean(op, x, axis:tuple=(), unbiased:int=1, keep:bool=False):
+    variance,mean = _variance_and_mean(op, x, axis, unbiased, keep)
     return op.Sqrt(variance), mean
 
 @lowers('Var','VarMean','Std','StdMean')
-def variance(op, x, axis:tuple=(), correction:object=1, keep:bool=False):
-    v,mean = _variance(op, x, axis, correction, keep); v = v if op.node.op[0]=='V' else op.Sqrt(v)
+def _variance(op, x, axis:tuple=(), correction:object=1, keep:bool=False):
+    v,mean = _variance_and_mean(op, x, axis, correction, keep); v = v if op.node.op[0]=='V' else op.Sqrt(v)
     return (v, mean) if op.node.op.endswith('Mean') else v
 
 # %% ../../../nbs/deploy/lower/05_reduce.ipynb #c012
 @lowers('LpNorm','LpNormV2','LinalgVectorNorm')
-def norm(op, x, p:object, axis:tuple=(), keep_dims:bool=False):
+def _norm(op, x, p:object, axis:tuple=(), keep_dims:bool=False):
     axes,keep = np.array(axis or range(len(x.shape)), np.int64),dict(keepdims=int(keep_dims))
     if p in (1,2): return op(f'ReduceL{int(p)}', x, axes, **keep)
     if math.isinf(p): return op('ReduceMax' if p>0 else 'ReduceMin', op.Abs(x), axes, **keep)
@@ -70,9 +70,9 @@ def _arg(op, name, x, axis, keep):
     return y if op.out_type()==TP.INT64 else op.Cast(y, to=op.out_type())
 
 @lowers('Argmax','Argmin')
-def arg_extreme(op, x, axis:int=-1): return _arg(op, 'Arg'+op.node.op[3:].capitalize(), x, axis, 0)
+def _arg_extreme(op, x, axis:int=-1): return _arg(op, 'Arg'+op.node.op[3:].capitalize(), x, axis, 0)
 @lowers('ArgMaxExt','ArgMinExt')
-def arg_extreme_ext(op, x, axis:object=None, keep:bool=False): return _arg(op, op.node.op.removesuffix('Ext'), x, axis, int(keep))
+def _arg_extreme_ext(op, x, axis:object=None, keep:bool=False): return _arg(op, op.node.op.removesuffix('Ext'), x, axis, int(keep))
 
 def _extreme(op, which, x, axis, keep):
     "Index and value of an extreme along an axis."
@@ -80,19 +80,19 @@ def _extreme(op, which, x, axis, keep):
     return index, op('Reduce'+which, x, np.array([axis], np.int64), keepdims=int(keep))
 
 @lowers('ArgMaxWithValue','ArgMinWithValue')
-def index_and_value(op, x, axis:int=0, keep:bool=False): return _extreme(op, op.node.op[3:6], x, axis, keep)
+def _index_and_value(op, x, axis:int=0, keep:bool=False): return _extreme(op, op.node.op[3:6], x, axis, keep)
 @lowers('MaxDim','MinDim')
-def value_and_index(op, x, axis:int=0, keep:bool=False): return _extreme(op, op.node.op[:3], x, axis, keep)[::-1]
+def _value_and_index(op, x, axis:int=0, keep:bool=False): return _extreme(op, op.node.op[:3], x, axis, keep)[::-1]
 
 # %% ../../../nbs/deploy/lower/05_reduce.ipynb #c016
 def _top(op, x, count, axis, largest): return op.TopK(x, np.array([count], np.int64), outs=2, axis=int(axis), largest=int(largest))
 
 @lowers('TopK')
-def top_k(op, x, k:object):
+def _top_k(op, x, k:object):
     values,places = _top(op, x, k, -1, True)
     return values, op.Cast(places, to=op.out_type(1))
 @lowers('TopkExt')
-def top_k_ext(op, x, k:object, axis:int=-1, largest:bool=True): return _top(op, x, k, axis, largest)
+def _top_k_ext(op, x, k:object, axis:int=-1, largest:bool=True): return _top(op, x, k, axis, largest)
 
 # %% ../../../nbs/deploy/lower/05_reduce.ipynb #c018
 def _sorted(op, x, axis, descending):
@@ -100,25 +100,25 @@ def _sorted(op, x, axis, descending):
     return _top(op, x, x.shape[axis], axis, descending)
 
 @lowers('Sort')
-def sort(op, x, *, axis, descending):
+def _sort(op, x, *, axis, descending):
     values,places = _sorted(op, x, axis, descending)
     return values, op.Cast(places, to=op.out_type(1))
 @lowers('SortExt')
-def sort_ext(op, x, axis:int=-1, descending:bool=False): return _sorted(op, x, axis, descending)
+def _sort_ext(op, x, axis:int=-1, descending:bool=False): return _sorted(op, x, axis, descending)
 @lowers('ArgSort')
-def arg_sort(op, x, axis:int=-1, descending:bool=False): return _sorted(op, x, axis, descending)[1]
+def _arg_sort(op, x, axis:int=-1, descending:bool=False): return _sorted(op, x, axis, descending)[1]
 
 # %% ../../../nbs/deploy/lower/05_reduce.ipynb #c021
 @lowers('CumSum')
-def cumulative_sum(op, x, axis:object, exclusive:bool=False, reverse:bool=False): return op.CumSum(x.typed(), np.array(axis, np.int64), exclusive=int(exclusive), reverse=int(reverse))
+def _cumulative_sum(op, x, axis:object, exclusive:bool=False, reverse:bool=False): return op.CumSum(x.typed(), np.array(axis, np.int64), exclusive=int(exclusive), reverse=int(reverse))
 @lowers('CumsumExt')
-def cumulative_sum_ext(op, x, axis:object): return op.CumSum(x.typed(), np.array(axis, np.int64))
+def _cumulative_sum_ext(op, x, axis:object): return op.CumSum(x.typed(), np.array(axis, np.int64))
 
 @lowers('Tril','Triu','TrilExt')
-def triangle(op, x, diagonal:object=0): return op.Trilu(x, np.array(diagonal, np.int64), upper=int(op.node.op=='Triu'))
+def _triangle(op, x, diagonal:object=0): return op.Trilu(x, np.array(diagonal, np.int64), upper=int(op.node.op=='Triu'))
 
 @lowers('Roll')
-def roll(op, x, shifts:tuple, axes:tuple):
+def _roll(op, x, shifts:tuple, axes:tuple):
     size,rank,y = x.shape,len(x.shape),x.tensor
     for shift,axis in zip(shifts, axes):
         shift %= size[axis]; axis %= rank; part = lambda start,end: [slice(None)]*axis+[slice(start, end)]

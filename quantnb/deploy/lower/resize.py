@@ -20,19 +20,19 @@ def _resize(op, x, mode, corners, half, **more):
 
 # %% ../../../nbs/deploy/lower/10_resize.ipynb #c006
 @lowers('ResizeNearestNeighborV2','ResizeNearestNeighbor')
-def nearest(op, x, size, corners:object=False, half:object=False): return _resize(op, x, 'nearest', corners, half, nearest_mode='round_prefer_ceil' if corners or half else 'floor')
+def _nearest(op, x, size, corners:object=False, half:object=False): return _resize(op, x, 'nearest', corners, half, nearest_mode='round_prefer_ceil' if corners or half else 'floor')
 @lowers('UpsampleNearest1D','UpsampleNearest2D')
-def nearest_ext(op, x): return _resize(op, x, 'nearest', False, False, nearest_mode='floor')
+def _nearest_ext(op, x): return _resize(op, x, 'nearest', False, False, nearest_mode='floor')
 @lowers('ResizeBilinearV2')
-def bilinear(op, x, size, corners:object=False, half:object=False): return _resize(op, x, 'linear', corners, half)
+def _bilinear(op, x, size, corners:object=False, half:object=False): return _resize(op, x, 'linear', corners, half)
 @lowers('UpsampleBilinear2D')
-def bilinear_ext(op, x, size, scales, corners:object): return _resize(op, x, 'linear', corners, True)
+def _bilinear_ext(op, x, size, scales, corners:object): return _resize(op, x, 'linear', corners, True)
 
 # %% ../../../nbs/deploy/lower/10_resize.ipynb #c011
 @lowers('ResizeBicubic')
-def bicubic(op, x, size, corners:object=False, half:object=False): return _resize(op, x, 'cubic', corners, half, cubic_coeff_a=-.5 if half else -.75, exclude_outside=int(half))
+def _bicubic(op, x, size, corners:object=False, half:object=False): return _resize(op, x, 'cubic', corners, half, cubic_coeff_a=-.5 if half else -.75, exclude_outside=int(half))
 @lowers('UpsampleBicubic2D')
-def bicubic_ext(op, x, size, scales, corners:object):
+def _bicubic_ext(op, x, size, scales, corners:object):
     if not corners: raise Unsupported(f'{op.node.op} without align_corners in {op.where} has no kernel on the CPU to compare with, and no ONNX form')
     return _resize(op, x, 'cubic', True, False, cubic_coeff_a=-.75)
 
@@ -42,12 +42,12 @@ def _linear_weights(size, out, corners):
     x = np.arange(out)*((size-1)/max(out-1, 1)) if corners else (np.arange(out)+.5)*size/out-.5
     return np.maximum(0, 1-np.abs(np.clip(x, 0, size-1)[None]-np.arange(size)[:,None]))
 
-def _linear(op, x, corners): return op.MatMul(x, _linear_weights(x.shape[-1], op.out_shape()[-1], corners).astype(np.float32))
+def _interpolated(op, x, corners): return op.MatMul(x, _linear_weights(x.shape[-1], op.out_shape()[-1], corners).astype(np.float32))
 
 @lowers('ResizeLinear1D')
-def linear(op, x, size, mode:object): return _linear(op, x, mode==1)
+def _linear(op, x, size, mode:object): return _interpolated(op, x, mode==1)
 @lowers('UpsampleLinear1D')
-def linear_ext(op, x, size, scales, corners:object): return _linear(op, x, corners)
+def _linear_ext(op, x, size, scales, corners:object): return _interpolated(op, x, corners)
 @lowers('GridSampler2D')
-def grid_sample(op, x, grid, mode:int=0, padding:int=0, corners:bool=False):
+def _grid_sample(op, x, grid, mode:int=0, padding:int=0, corners:bool=False):
     return op.GridSample(x, grid, mode=('linear','nearest')[mode], padding_mode=('zeros','border','reflection')[padding], align_corners=int(corners))

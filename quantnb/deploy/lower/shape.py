@@ -13,35 +13,35 @@ from .writer import *
 
 # %% ../../../nbs/deploy/lower/03_shape.ipynb #c005
 @lowers('Reshape','ViewAs','Flatten','FlattenExt')
-def reshape(op, x): return op.reshape(x.tensor, op.out_dims(), x.dims)
+def _reshape(op, x): return op.reshape(x.tensor, op.out_dims(), x.dims)
 
 @lowers('ExpandDims','ExpandDimsView')
-def expand_dims(op, x, axis:int): return op.Unsqueeze(x, np.array([axis], np.int64))
+def _expand_dims(op, x, axis:int): return op.Unsqueeze(x, np.array([axis], np.int64))
 
 @lowers('Squeeze')
-def squeeze(op, x, axis:tuple=()):
+def _squeeze(op, x, axis:tuple=()):
     size = x.shape
     axes = [a%len(size) for a in axis] or [k for k,d in enumerate(size) if d==1]
     return op.Squeeze(x, np.array([a for a in axes if size[a]==1], np.int64))
 
 # %% ../../../nbs/deploy/lower/03_shape.ipynb #c006
 @lowers('Transpose','TransposeView')
-def transpose(op, x, axes:tuple): return op.Transpose(x, perm=[int(a)%len(x.shape) for a in axes])
+def _transpose(op, x, axes:tuple): return op.Transpose(x, perm=[int(a)%len(x.shape) for a in axes])
 
 @lowers('TransposeExtView')
-def swap_axes(op, x, a:int, b:int):
+def _swap_axes(op, x, a:int, b:int):
     axes = [*range(len(x.shape))]; axes[a],axes[b] = axes[b],axes[a]
     return op.Transpose(x, perm=axes)
 
 @lowers('TExt')
-def reverse_axes(op, x): return op.Transpose(x, perm=[*range(len(x.shape))][::-1])
+def _reverse_axes(op, x): return op.Transpose(x, perm=[*range(len(x.shape))][::-1])
 
 # %% ../../../nbs/deploy/lower/03_shape.ipynb #c012
 @lowers('Concat')
-def concat(op, tensors, axis:int=0): return op.Concat(*tensors, axis=axis)
+def _concat(op, tensors, axis:int=0): return op.Concat(*tensors, axis=axis)
 
 @lowers('Stack','StackExt')
-def stack(op, tensors, axis:int=0):
+def _stack(op, tensors, axis:int=0):
     axis %= len(op.out_shape())
     return op.Concat(*[op.Unsqueeze(x, np.array([axis], np.int64)) for x in tensors], axis=axis)
 
@@ -54,12 +54,12 @@ def _pieces(op, x, axis):
     return pieces if isinstance(pieces, tuple) else (pieces,)
 
 @lowers('Split')
-def split(op, x, axis:int): return _pieces(op, x, axis)
+def _split(op, x, axis:int): return _pieces(op, x, axis)
 @lowers('SplitTensor','SplitTensorView','SplitWithSize','SplitWithSizeView','Chunk','ChunkView')
-def split_by(op, x, size, axis:int): return _pieces(op, x, axis)
+def _split_by(op, x, size, axis:int): return _pieces(op, x, axis)
 
 @lowers('Unstack','UnstackExtView')
-def unstack(op, x, axis:int=0):
+def _unstack(op, x, axis:int=0):
     axis %= len(x.shape); count = len(op.node.outs)
     if isinstance(x.dims[axis], Rows): raise BatchBound(f'{op.node.op} in {op.where} takes the batch apart')
     pieces = op.Split(x, np.ones(count, np.int64), outs=count, axis=axis)
@@ -67,34 +67,34 @@ def unstack(op, x, axis:int=0):
 
 # %% ../../../nbs/deploy/lower/03_shape.ipynb #c016
 @lowers('Tile')
-def tile(op, x, repeats):
+def _tile(op, x, repeats):
     src,dst = x.dims,op.out_dims(); new = len(dst)-len(src) # axes that are added at the front
     grows = lambda k,d: isinstance(d, Rows) and d!=(src[k-new] if k>=new else None)
     if any(grows(k, d) for k,d in enumerate(dst)): return op.Expand(x, op.vector(dst))
     return op.Tile(x, np.array(repeats.value, np.int64))
 
 @lowers('BroadcastTo','BroadcastToView','ExpandAs')
-def broadcast_to(op, x): return op.Expand(x.tensor, op.vector(op.out_dims()))
+def _broadcast_to(op, x): return op.Expand(x.tensor, op.vector(op.out_dims()))
 
 # %% ../../../nbs/deploy/lower/03_shape.ipynb #c017
 @lowers('Repeat')
-def repeat(op, x, repeats:tuple):
+def _repeat(op, x, repeats:tuple):
     repeats = np.array(repeats, np.int64); new = len(repeats)-len(x.shape)
     return op.Tile(op.Unsqueeze(x, np.arange(new)) if new else x, repeats)
 
 @lowers('RepeatInterleaveInt')
-def repeat_each(op, x, times:int, axis:object=None):
+def _repeat_each(op, x, times:int, axis:object=None):
     if axis is None or over_batch(x.dims[axis]): raise Unsupported(f'{op.node.op} over the batch in {op.where}')
     if isinstance(x.dims[axis], Rows): raise BatchBound(f'{op.node.op} over a length in {op.where}')
     return op.Gather(x, np.repeat(np.arange(x.shape[axis]), times), axis=int(axis))
 
 # %% ../../../nbs/deploy/lower/03_shape.ipynb #c020
 @lowers('ChannelShuffle')
-def channel_shuffle(op, x, *, group):
+def _channel_shuffle(op, x, *, group):
     batch,channels,*space = x.dims
     grouped = op.reshape(x.tensor, [batch,group,channels//group,*space], x.dims)
     shuffled = op.Transpose(grouped, perm=[0,2,1,*range(3, len(space)+3)])
     return op.reshape(shuffled, op.out_dims(), [batch])
 
 @lowers('DepthToSpace','SpaceToDepth')
-def depth_and_space(op, x, *, block_size): return op(op.node.op, x, blocksize=int(block_size))
+def _depth_and_space(op, x, *, block_size): return op(op.node.op, x, blocksize=int(block_size))
