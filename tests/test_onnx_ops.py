@@ -1,4 +1,4 @@
-"""Every operator of the ONNX writer against MindSpore, at the batch size that was read and at another one."""
+"""Every lowering of a MindSpore operator against MindSpore, at the batch size that was read and at another one."""
 import importlib
 import sys
 

@@ -166,7 +166,7 @@ def test_constants_that_are_made_again(name, monkeypatch):
     sim, b, o = network(name); ps = list(b.q.layers); xs = inputs(name, 5)
     cases = [Strategy.uniform(ps, *bits) for bits in ((8, 8), (4, 8), (4, 32), (2, 4), (16, 32), (32, 32))]
     rich = QdqBuilder(o, b.q); files = [rich.build(s) for s in cases]; float_file = o.bytes()
-    monkeypatch.setattr('quantnb.deploy.qdq.LARGE', 64); monkeypatch.setattr('quantnb.deploy.onnx.LARGE', 64)
+    monkeypatch.setattr('quantnb.deploy.qdq.LARGE', 64); monkeypatch.setattr('quantnb.deploy.container.LARGE', 64)
     poor = QdqBuilder(o, b.q); poor.kept.limit = b.q._w.limit = 1
     for _ in range(2):
         for s, m in zip(cases, files):

@@ -36,7 +36,7 @@ class Feeds:
         file='', # For messages
     ):
         self.inputs,self.file = list(inputs),file; self.names = tuple(v.name for v in self.inputs)
-        self.types = [NUMPY[v.type.tensor_type.elem_type] for v in self.inputs]; self.dims = [dims_of(v) for v in self.inputs]
+        self.types = [numpy_type[v.type.tensor_type.elem_type] for v in self.inputs]; self.dims = [dims_of(v) for v in self.inputs]
     def __call__(self, args, kwargs)->dict: # Input name to array, in the file's order
         "Raise `InputError` for an input that is missing, unknown, given twice, or of a shape that the file does not take."
         say = lambda what, remedy='': InputError(f'{self.file}: {what}', remedy or f'call the network with its inputs {", ".join(map(self.shown, range(len(self.names))))}, by position or by name')
