@@ -38,8 +38,10 @@ from .deploy.engine import *
 from .deploy.sensitivity import *
 from .deploy.sequential import *
 from .deploy.mindir import to_mindir, MindirNet
+from .device.measure import *
 from .device.runner import *
 from .device.latency import *
+from .device.fastest import *
 from .run.history import *
 from .run.trial import *
 from .run.prepare import *

@@ -11,7 +11,7 @@ __all__ = ['Count', 'NotNegative', 'Positive', 'Share', 'Names', 'Folder', 'File
            'read_text', 'read_doc', 'load', 'parse']
 
 # %% ../nbs/01_config.ipynb #c003
-import copy, difflib, functools, io, json, math, re
+import copy, difflib, functools, io, json, math, re, shutil
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
@@ -315,7 +315,8 @@ class Search(Section):
     stop_early:bool=False # Stop at the first candidate that meets all targets
     acc_threshold:float|None=None # Floor of the accuracy in its own unit (ceiling for MIN)
     acc_threshold_mode:Literal['absolute','drop','relative_drop']='absolute' # 'drop': below float; 'relative_drop': percent of float
-    latency_threshold:Positive|None=None # Milliseconds at most
+    latency_threshold:Positive|None=None # Milliseconds at most, or a share of float's latency
+    latency_threshold_mode:Literal['absolute','relative']='absolute' # 'relative': a share of float's latency on the same device; 1 is never slower than float
     compress_threshold:NotNegative|None=None # Percent of the size that must go
     enforce_constraint:bool=True # Lower bits until `compress_threshold` holds
     wall:Literal['spend','haq']='spend' # Whether that leaves a rest unspent
@@ -332,6 +333,7 @@ class Search(Section):
         if self.custom_reward is True and not self.metric_to_reward: yield 'custom_reward', 'True needs "metric_to_reward", the metric that the reward takes in'
         if self.rewards_metric and self.metric_to_reward=='latency' and 'latency' not in ks: yield 'metric_to_reward', 'latency is measured only if it is one of objective_keys'
         if self.acc_threshold_mode!='absolute' and self.acc_threshold is None: yield 'acc_threshold_mode', f'"{self.acc_threshold_mode}" needs "acc_threshold"'
+        if self.latency_threshold_mode!='absolute' and self.latency_threshold is None: yield 'latency_threshold_mode', f'"{self.latency_threshold_mode}" needs "latency_threshold"; 1 is as fast as float'
         if self.acc_threshold_mode!='absolute' and (self.acc_threshold or 0)<0: yield 'acc_threshold', f'a {self.acc_threshold_mode} is at least 0, not {self.acc_threshold}'
 
 # %% ../nbs/01_config.ipynb #c050
@@ -414,16 +416,18 @@ class DeviceSettings(Section):
     om_input_shape:str|None=None # 'name:1,3,224,224;other:1,10'
     backend:Literal['mindspore','onnx']='mindspore'
     delete_eval_model:bool=False # Delete the export after a successful evaluation
-    hardware:str='CPU' # 'Davinci': a host with an Ascend; 'CPU': here; or the name of a registered runner
-    remote_host:str|None=None # http://host:port of an evaluate service
+    hardware:str='CPU' # 'CPU', 'OpenVINO', 'Davinci' (an Ascend), or the name of a registered runner
+    remote_host:str|None=None # http://host:port of an evaluate service that has the hardware; None: this machine
     repeat_times:Count=50 # Timed runs; the median counts
     batch_size:Count=1
     threads:Count=1
     muti_input:bool=False # Accepted; the exported graph knows its inputs
+    on_device_lost:Literal['wait','continue','stop']='wait' # A device that does not answer any more: wait ten minutes for it, then stop so that -r goes on; go on without latency; or stop at once
+    token:str|None=None # Of the service; 'env:NAME' reads an environment variable and 'file:PATH' a file, so that no secret stands in the yml
     @property
     def host(self): return None if _placeholder(self.remote_host) else self.remote_host.strip().rstrip('/')
     @property
-    def measures(self): return self.hardware!='Davinci' or self.host is not None # is there anything to measure on: this machine, a runner of the user, a host
+    def measures(self): return self.hardware!='Davinci' or self.host is not None or bool(shutil.which('atc') and shutil.which('msame')) # is there anything to measure on: this machine, a runner of the user, a host
     def rules(self):
         why = _host_problem(self.remote_host)
         if why: yield 'remote_host', why
@@ -510,7 +514,7 @@ def targets(self:Config)->Targets:
     "Thresholds that apply."
     s,keys = self.search,self.search.objective_keys
     return Targets(accuracy=s.acc_threshold, mode=s.acc_threshold_mode, direction=s.directions['accuracy'],
-        compress_ratio=s.compress_threshold if 'compress_ratio' in keys else None, latency=s.latency_threshold if 'latency' in keys else None)
+        compress_ratio=s.compress_threshold if 'compress_ratio' in keys else None, latency=s.latency_threshold if 'latency' in keys else None, latency_mode=s.latency_threshold_mode)
 
 # %% ../nbs/01_config.ipynb #c068
 @patch(as_prop=True)

@@ -48,7 +48,7 @@ def _config(targets, bits, act_bits, objectives, metric_name, settings):
     directions = dict(objectives) if isinstance(objectives, dict) else {}
     if directions.setdefault('accuracy', targets.direction)!=targets.direction and targets.direction!='MAX': raise InputError('objectives and targets disagree on the direction of the accuracy', 'say MIN in both')
     s = dict(objective_keys=list(objectives), acc_threshold=targets.accuracy, acc_threshold_mode=targets.mode,
-        compress_threshold=targets.compress_ratio, latency_threshold=targets.latency, objectives=directions)
+        compress_threshold=targets.compress_ratio, latency_threshold=targets.latency, latency_threshold_mode=targets.latency_mode, objectives=directions)
     hp = [dict(key='network.bit_candidates', range=list(bits))] + ([dict(key='network.act_bit_candidates', range=list(act_bits))] if act_bits else [])
     d = dict(pipeline=['nas'], nas=dict(model=dict(model_desc=dict(common=dict(network='net'))), search_space=dict(hyperparameters=hp),
         search_algorithm={k:v for k,v in s.items() if v is not None}, trainer=dict(custom_eval=dict(type='evaluate', metric_name=metric_name)),

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['searches', 'ranges', 'transforms', 'roundings', 'bias_corrections', 'engines', 'runners', 'hooks', 'WIDTHS', 'KINDS',
-           'QuantnbError', 'InputError', 'TrialError', 'Mistake', 'ConfigError', 'md_cell', 'Registry', 'OwnWidth',
-           'Bits', 'Strategy', 'Layer', 'Targets', 'Record', 'Outcome', 'Latency', 'History', 'sha256', 'Artifact',
-           'write_atomic']
+           'QuantnbError', 'InputError', 'TrialError', 'DeviceLost', 'Mistake', 'ConfigError', 'md_cell', 'Registry',
+           'OwnWidth', 'Bits', 'Strategy', 'Layer', 'Targets', 'Record', 'Outcome', 'Latency', 'History', 'sha256',
+           'Artifact', 'write_atomic']
 
 # %% ../nbs/00_types.ipynb #c003
 import difflib, hashlib, html, json, math, os, re
@@ -32,6 +32,9 @@ class InputError(QuantnbError):
 
 class TrialError(QuantnbError):
     "One candidate failed; the search records it and goes on."
+
+class DeviceLost(QuantnbError):
+    "The device that measures does not answer any more; `on_device_lost` in the yml says what comes of it."
 
 # %% ../nbs/00_types.ipynb #c008
 @dataclass(frozen=True)
@@ -190,9 +193,10 @@ class Targets:
     "Thresholds on accuracy, compression and latency; None does not apply."
     accuracy:float=None # Floor in the metric's unit (ceiling for MIN), as the yml says it
     compress_ratio:float=None # Percent of the size that must go
-    latency:float=None # Milliseconds at most
+    latency:float=None # Milliseconds at most, or share of the float network's
     mode:str='absolute' # 'absolute', or 'drop' / 'relative_drop' below the float accuracy
     direction:str='MAX' # Of the accuracy
+    latency_mode:str='absolute' # 'absolute', or 'relative': a share of float's latency on the same device
     def floor(self,
         a0:float, # Accuracy of the float network
     )->float: # Accuracy that must be reached, in the metric's unit
@@ -210,8 +214,13 @@ class Targets:
             elif sign*(lim-v)>1e-9: res[k] = sign*(lim-v)/max(abs(lim), 1e-8)
         if lim is not None: add('accuracy', metrics.get('accuracy'), lim, 1 if self.direction=='MAX' else -1)
         if self.compress_ratio is not None: add('compress_ratio', metrics.get('compress_ratio'), self.compress_ratio, 1)
-        if self.latency is not None: add('latency', metrics.get('latency'), self.latency, -1)
+        if self.latency is not None: add('latency', metrics.get('latency_ratio' if self.latency_mode=='relative' else 'latency'), self.latency, -1)
         return res
+    def milliseconds(self,
+        t0:float, # Latency of the float network; None where it is not known
+    )->float: # None if there is no limit, or none that can be told
+        "The latency that may not be exceeded."
+        return self.latency if self.latency is None or self.latency_mode=='absolute' else t0 and self.latency*t0
     def to_json(self): return asdict(self)
 
 # %% ../nbs/00_types.ipynb #c026
@@ -251,6 +260,7 @@ class Outcome:
     failed:str='' # Why there is no accuracy; '' if there is one
     seconds:float=0.
     samples:int=0 # Rows of the first input that went through the network
+    notes:dict=field(default_factory=dict) # What else there is to know: `latency_failed`, the reason why there is no latency
     def to_json(self): return dict(asdict(self), strategy=self.strategy.to_json())
     @classmethod
     def from_json(cls, d): return cls(**dict(d, strategy=Strategy.from_json(d['strategy'])))
@@ -259,13 +269,17 @@ class Outcome:
 class Latency:
     "Times of one forward of a file on a device, in milliseconds."
     median:float
-    p90:float # 90th percentile
+    p90:float=None # 90th percentile; None where the device does not tell
     mean:float=math.nan
     sd:float=math.nan # Standard deviation
     n:int=0 # Runs
     cpu:float=None # Processor time of the thread, median; None where it is not known
     disturbed:float=0. # Share of the runs that were interrupted by something else
     quantiles:tuple=() # 0, 5, ... 100 %
+    load:float=None # Share of the machine's cores that other processes kept busy
+    warmup:int=None # Runs before the first timed one
+    threads:int=None # Inside an operator
+    runtime:str='' # What ran it, with its version
     @classmethod
     def of(cls,
         times, # Milliseconds, one a run

@@ -5,7 +5,7 @@ import numpy as np, onnx, pytest
 from hypothesis import given, settings, strategies as st
 from quantnb.types import Bits, History, InputError, Latency, Layer, Record, Strategy, Targets
 from quantnb.graph.cost import CostModel
-from quantnb.device.runner import register_runner
+from quantnb.device.measure import register_runner
 from quantnb.run.pipeline import SearchPipeStep
 from quantnb.search.codec import QuantRLCodec, project as onto_budget
 from quantnb.task import lesson_task

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['OPSET', 'IR_VERSION', 'LARGE', 'numpy_type', 'Unsupported', 'OnnxGraph', 'field_head', 'tensor_head', 'stub',
-           'session', 'evaluate_node']
+           'evaluate_node', 'session']
 
 # %% ../../nbs/deploy/00_container.ipynb #c003
 import collections, math
@@ -18,6 +18,7 @@ from onnx.reference import ReferenceEvaluator
 from fastcore.basics import patch
 from ..types import *
 from ..graph.ir import *
+from .runtime import session
 
 # %% ../../nbs/deploy/00_container.ipynb #c005
 OPSET,IR_VERSION = 21,10
@@ -142,24 +143,7 @@ def parts(self:OnnxGraph)->list: # Buffers
 def bytes(self:OnnxGraph)->bytes: return b''.join(self.parts())
 
 # %% ../../nbs/deploy/00_container.ipynb #c021
-def session(
-    model, # Serialized model, or the path of a file
-    threads:int=1, # Threads inside an operator
-    optimized:bool=True, # False computes node by node in float: a simulator of the same graph
-    save:str=None, # Where to write the graph that the runtime made of it
-    values:dict=None, # Name to `OrtValue`, for constants whose content is not in the model
-    arena:bool=True, # Whether freed memory is kept for the next run, which is faster
-)->ort.InferenceSession:
-    "ONNX Runtime on the CPU."
-    so = ort.SessionOptions(); so.intra_op_num_threads = threads; so.inter_op_num_threads = 1; so.log_severity_level = 3
-    so.add_session_config_entry('session.intra_op.allow_spinning', '0')
-    so.enable_cpu_mem_arena = arena
-    if not optimized: so.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    if save: so.optimized_model_filepath = str(save)
-    if values: so.add_external_initializers(list(values), list(values.values()))
-    s = ort.InferenceSession(model if isinstance(model, bytes) else str(model), so, providers=['CPUExecutionProvider'])
-    s.values = values # the runtime reads them where they lie
-    return s
+_all_ = ['session']
 
 # %% ../../nbs/deploy/00_container.ipynb #c024
 @patch

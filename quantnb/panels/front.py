@@ -56,7 +56,7 @@ class FrontPlot(QuantWidget):
         self._blocks,self.records,self._best,self._images = {},[],None,0
         h = history if history is not None else History(); f = h.float; t = h.targets
         self._history = History(f, h.objectives, t)
-        kwargs.setdefault('targets', {k:v for k,v in dict(accuracy=t.floor(f['accuracy']) if 'accuracy' in f else None, compress_ratio=t.compress_ratio, latency=t.latency).items() if v is not None})
+        kwargs.setdefault('targets', {k:v for k,v in dict(accuracy=t.floor(f['accuracy']) if 'accuracy' in f else None, compress_ratio=t.compress_ratio, latency=t.milliseconds(f.get('latency'))).items() if v is not None})
         super().__init__(floats={k:float(v) for k,v in f.items() if isinstance(v, numbers.Real) and math.isfinite(v)}, directions={**{k:'MAX' for k in ('accuracy','compress_ratio','reward')}, **h.objectives}, labels=dict(LABELS), **kwargs)
         self.append(h)
         if 'x' not in kwargs and 'compress_ratio' not in self.metrics: self.x = 'episode'

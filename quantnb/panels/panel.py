@@ -180,7 +180,7 @@ def _deploy(p, r):
 @view('reward')
 def _reward(p, r):
     s = p.stages; c = s.task.config.targets; h = s.search.history; f = s.search.float
-    lim = dict(accuracy=c.floor(f['accuracy']), compress_ratio=c.compress_ratio, latency=c.latency)
+    lim = dict(accuracy=c.floor(f['accuracy']), compress_ratio=c.compress_ratio, latency=c.milliseconds(f.get('latency')))
     rows = [dict(target=LABELS.get(k, k), asked=v, has=r.metrics.get(k), float=f.get(k), verdict=Html(f'<span class="missed">✕ missed by {100*r.missed[k]:.2g} %</span>' if k in r.missed else '<span class="met">✓ met</span>')) for k,v in lim.items() if v is not None]
     both = History(f, s.task.config.objectives, c, [*h, r]); past = [dict(episode=o.episode, source=o.extra.get('source', ''), reward=o.reward, accuracy=o.metrics.get('accuracy'), compress_ratio=o.metrics.get('compress_ratio'), latency=o.metrics.get('latency'), missed=', '.join(o.missed) or 'none') for o in [*both][::-1]]
     cols = {k:LABELS.get(k, k) for k in past[0]} | dict(source='where it comes from', missed='targets missed')

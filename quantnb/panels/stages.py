@@ -399,7 +399,7 @@ def _deploy(s):
         s.say('comparing the file with the simulation', 3, 4); res['parity'] = p.best_parity(s.strategy)
         s.say('measuring latency', 4, 4)
         try: res['times'] = measure(s.task, e, dict(model=s.strategy))
-        except InputError as x: res['why'] = x.what # a device that is not there
+        except (InputError, DeviceLost) as x: res['why'] = x.what # a device that is not there
     return res
 
 # %% ../../nbs/panels/03a_stages.ipynb #c048
@@ -413,6 +413,7 @@ def _reward(s):
     p,c = s.search,s.task.config; ev,dep = s.results['evaluate'],s.results['deploy']; m = dict(ev['metrics']); f = p.prepared.float = dict(p.float)
     for k,to in dict(model=m, float=f).items():
         if t := dep['times'].get(k): to.update(latency=t.median, latency_p90=t.p90)
+    if all(ts := [dep['times'].get(k) for k in ('model','float')]): m['latency_ratio'] = ts[0].median/ts[1].median
     p.reward = make_reward(s.task, f); p.history.float = f; p.history.targets,p.history.objectives = c.targets,c.objectives
     r = Record(s.n, s.strategy, s.proposal.proposed if s.proposal.proposed!=s.strategy else None, m, phase=s.proposal.phase, missed=c.targets.missed(m, p.float['accuracy']),
         seconds=sum(s.seconds.get(k, 0.) for k in ('quantize','evaluate','deploy')), forward_samples=ev['samples'], extra={**s.proposal.extra, **(dict(source='by hand') if s.by_hand else {})})

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['app', 'CODES', 'Yml', 'Device', 'Sets', 'TaskId', 'Resume', 'Commands', 'unbroken', 'choose_device', 'run', 'check',
-           'explain', 'progress', 'report', 'batch', 'vega', 'mxops', 'main']
+           'explain', 'progress', 'report', 'batch', 'vega', 'mxops', 'serve', 'device_table', 'main']
 
 # %% ../../nbs/run/04_cli.ipynb #c003
 import json, logging, os, shlex, signal, sys, threading
@@ -213,6 +213,39 @@ def mxops(what:Annotated[str, typer.Argument(help='clibration or calibration')],
     "Like `run`, with the arguments of mxOps."
     if what not in ('clibration','calibration'): raise InputError(f'mxOps {what} is not known', 'mxOps clibration -m MODEL -c YML -d DEVICE')
     raise typer.Exit(_run(yml, device, set_, task_id, resume))
+
+# %% ../../nbs/run/04_cli.ipynb #c019b
+@app.command(short_help='Measure files that other machines send.', epilog='Examples: quantnb serve | quantnb serve --host 0.0.0.0 --token-file token --tls-cert cert.pem --tls-key key.pem. '
+    'In the yml of the search: evaluator: {device_evaluator: {hardware: CPU, remote_host: "http://HOST:8888", token: "env:QUANTNB_TOKEN"}}')
+def serve(host:Annotated[str, typer.Option(help='address to listen at; other than loopback only with a token')]='127.0.0.1', port:Annotated[int, typer.Option(help='its port')]=8888,
+    work_dir:Annotated[Path, typer.Option(help='folder for everything that is written')]=Path('quantnb-service'),
+    token_file:Annotated[Optional[Path], typer.Option(help='file with the token that clients need')]=None,
+    max_mb:Annotated[int, typer.Option(min=1, help='largest file, MB')]=2048, rate:Annotated[float, typer.Option(min=0, help='requests a minute from one address; 0: any number')]=1200,
+    timeout:Annotated[float, typer.Option(min=1, help='seconds for one measurement')]=600, keep:Annotated[float, typer.Option(min=.01, help='hours for which unused files are kept')]=24,
+    tls_cert:Annotated[Optional[Path], typer.Option(help='certificate for https, PEM')]=None, tls_key:Annotated[Optional[Path], typer.Option(help='its key, PEM')]=None):
+    "Measure model files for searches on other machines, until interrupted."
+    try: from quantnb.device.service import serve as s
+    except ImportError as e: raise InputError(f'the service cannot be imported: {e}', 'pip install "quantnb[service]"') from e
+    s(host, port, work_dir, token_file, max_mb, rate, timeout, keep, tls_cert, tls_key)
+
+# %% ../../nbs/run/04_cli.ipynb #c019d
+@app.command('device-table', short_help='What each layer gains at each width on the device.', epilog='Example: quantnb device-table quant.yml --set hardware=CPU')
+def device_table(yml:Yml, device:Device='auto', set_:Sets=None, out:Annotated[Optional[Path], typer.Option(help='file to write; device_table.json in the folder of the tasks, where searches find it')]=None):
+    "Measure each layer at each width, alone in the whole graph; later searches that have a latency to meet start from it."
+    c = _load(yml, set_); choose_device(device)
+    from tqdm.auto import tqdm
+    from quantnb.task import Task
+    from quantnb.device.table import device_table as measured, digest
+    from quantnb.run.report import Table
+    from quantnb.run.trial import Exporter, device_evaluator, open_engine
+    t = Task.from_config(c); e = open_engine(t); ex = Exporter(t, e); out = out or Path(c.base_path)/'device_table.json'
+    if not ex.builder: raise InputError(f'the ONNX files to measure cannot be written: {ex.why}')
+    a = c.a_bits; widths = [Bits(w, w if a is None else o) for w in c.w_bits for o in (a or [w])]
+    with tqdm(total=100, desc='measuring', file=sys.stderr, bar_format='{desc}: {percentage:3.0f} %|{bar}| {elapsed}<{remaining}') as bar:
+        def show(share): bar.n = round(100*share); bar.refresh()
+        d = measured([l.path for l in e.graph.quantizable], widths, device_evaluator(t, ex), digest(ex.float.parts()), progress=show)
+    out.parent.mkdir(parents=True, exist_ok=True); write_atomic(out, json.dumps(d))
+    print(f"{d['runtime'] or 'device'}: float {d['float']:.4g} ms\n{Table(d['rows'], dict(path='layer', w='weights', a='activation', ms='ms', gain='gain, ms'))}\n{out}")
 
 # %% ../../nbs/run/04_cli.ipynb #c020
 def main(

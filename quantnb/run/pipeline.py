@@ -21,6 +21,7 @@ from ..quant.observe import *
 from ..quant.qnet import *
 from ..quant.recipe import PRESETS, Recipe
 from ..device.runner import *
+from ..device.fastest import *
 from ..deploy.qdq import *
 from ..deploy.sequential import sequential
 from .history import *
@@ -56,7 +57,7 @@ def check_names(
     for o in t.callbacks: hooks[o]
     if t.engine!='auto': engines[t.engine]
     if d and d.custom!='QuantCustomEvaluator': raise InputError(f'device_evaluator.custom: nothing is registered as {d.custom!r}'+did_you_mean(d.custom, ['QuantCustomEvaluator']), 'write QuantCustomEvaluator')
-    if 'latency' in c.objectives: runners[d.hardware]
+    if 'latency' in c.objectives and not d.host: runners[d.hardware] # what a host has, it tells itself
 
 # %% ../../nbs/run/02_pipeline.ipynb #c008
 class SearchPipeStep:
@@ -137,7 +138,7 @@ def replay(self:SearchPipeStep):
     self.dir.repair(); head,old = self.dir.read()
     if [l['path'] for l in head['layers'] if not l['reason']]!=[l.path for l in self.graph.quantizable]: raise InputError('the network or the selection of layers has changed since the task was started', 'start a new task')
     self.prepared.float = head['float']; self.history.float = self.float; self.reward.float = self.float
-    if head['targets']!=self.config.targets.to_json() or head['objectives']!=self.config.objectives: raise InputError('the targets or objectives have changed since the task was started', 'start a new task; max_episode may change')
+    if Targets(**head['targets'])!=self.config.targets or head['objectives']!=self.config.objectives: raise InputError('the targets or objectives have changed since the task was started', 'start a new task; max_episode may change')
     write_atomic(self.dir.output/(Path(self.config.path).name or 'task.yml'), self.config.to_yaml())
     self.dir.append(dict(resumed=len(old), max_episode=self.config.policy.max_episode))
     replay(self.agent, old, self.history)
@@ -170,7 +171,7 @@ def record(self:SearchPipeStep,
     "An outcome with its number, what it misses, and its reward."
     guess = dict(latency_predicted=self.latency_model.predict(proposal.strategy)) if self.latency_model else {}
     r = Record(known, proposal.strategy, proposal.proposed if proposal.proposed!=proposal.strategy else None, outcome.metrics, phase=proposal.phase,
-        seconds=outcome.seconds, forward_samples=outcome.samples, extra={**proposal.extra, **guess}, known=known)
+        seconds=outcome.seconds, forward_samples=outcome.samples, extra={**proposal.extra, **guess, **outcome.notes}, known=known)
     if old is not None: r = replace(r, missed=old.missed, status='cached', reason=f'same as episode {old.episode}')
     elif outcome.failed: r = replace(r, status='failed', reason=outcome.failed)
     else: r = replace(r, missed=self.config.targets.missed(outcome.metrics, self.float['accuracy']))
@@ -256,6 +257,7 @@ def loop(self:SearchPipeStep)->History:
                 self.show(bar); self.wait()
         h.stop_reason = why
     except KeyboardInterrupt: h.stop_reason = 'interrupted'
+    except DeviceLost as e: h.stop_reason = 'interrupted'; self.dir.tried(); log.error('%s; the search stops and can be resumed', e.what) # it is not the strategy's fault
     finally: bar.close()
     with self.turn: self.finish()
     return h
@@ -395,6 +397,8 @@ def finish(self:SearchPipeStep):
     elif h.ok:
         with self.phase('confirmation'): self.chosen,self.delivered,final = self.confirm()
         with self.phase('final table'): final['table'] = self.table = self.final_table(self.delivered)
+        if self.is_slow():
+            with self.phase('fastest file'): final['fastest'] = self.fastest_file()
         with self.phase('writing the files'): self.exporter.release(); self.exporter.write(self.delivered, self.dir.best_dir)
         with self.phase('agreement of the files'): final['parity'] = self.exporter.check(self.delivered, {f: self.dir.best_dir/f'model.{f}' for f in self.exporter.formats}, seconds=4.)
         with self.phase('evaluating the file'): self.result = self.write_best(replace(self.chosen, strategy=self.delivered), final)
@@ -403,6 +407,24 @@ def finish(self:SearchPipeStep):
     self.dir.write_front(h)
     if self.chosen: self.write_views(self.delivered, tensors=h.stop_reason!='interrupted')
     self.call('after_search')
+
+@patch
+def is_slow(self:SearchPipeStep, margin:float=.02)->bool:
+    "Whether latency counts and the chosen file is slower than float."
+    rows = {r['name']:r['latency'] for r in self.table}
+    return self.measures and bool(rows.get('chosen') and rows.get('float')) and rows['chosen']>(1+margin)*rows['float']
+
+@patch
+def fastest_file(self:SearchPipeStep)->dict: # strategy, left, latency, ratio and chosen_ratio to float, accuracy, compress_ratio, missed, path; None where it cannot be found
+    "A slow file is not handed over silently: the fastest that the chosen strategy becomes by leaving layers float."
+    t = max(10., sum(r.seconds for r in self.history)/20)
+    try: f = fastest(self.delivered, lambda ss: measure(self.task, self.exporter, ss, repeat=50, seconds=t/4), t)
+    except Exception as e: log.warning('the fastest file was not looked for: %s', why_failed(e)); return None
+    if f is None: return None
+    m = {**self.cost.metrics(f.strategy), 'latency':f.times['fastest'].median, 'latency_ratio':f.ratio, **self.file_metrics(f.strategy)}
+    log.warning('the chosen file takes %.2f times the time of float on the device; with %d of its layers left float it takes %.2f times', f.chosen_ratio, len(f.left), f.ratio)
+    self.dir.best_dir.mkdir(parents=True, exist_ok=True); write_atomic(self.dir.best_dir/'model.fastest.onnx', self.exporter.builder.parts(f.strategy))
+    return dict(strategy=f.strategy.to_json(), left=list(f.left), latency=m['latency'], ratio=f.ratio, chosen_ratio=f.chosen_ratio, accuracy=m.get('accuracy'), compress_ratio=m['compress_ratio'], missed=self.config.targets.missed(m, self.float['accuracy']), path='best/model.fastest.onnx')
 
 @patch
 def final_latency(self:SearchPipeStep, strategies:dict)->dict: # {} where nothing can measure

@@ -10,6 +10,7 @@ __all__ = ['SENSITIVITY_NODES', 'SENSITIVITY_MACS', 'no_phase', 'Prepared', 'cos
 # %% ../../nbs/run/01a_prepare.ipynb #c003
 import contextlib, gc, logging, math, time, traceback
 import numpy as np
+from pathlib import Path
 import mindspore as ms
 from dataclasses import replace
 from fastcore.basics import patch
@@ -31,6 +32,7 @@ from ..quant.gptq import *
 from ..quant.recipe import PRESETS
 from ..deploy.sequential import *
 from ..device.latency import *
+from ..device.table import *
 from ..deploy.qdq import *
 from ..deploy.sensitivity import *
 from .trial import *
@@ -73,7 +75,12 @@ def open_network(self:Prepared):
     self.graph = self.engine.graph; self.cost = cost_model(self.task, self.graph)
     self.exporter = Exporter(self.task, self.engine)
     self.measures = 'latency' in c.search.objective_keys
-    if self.measures and not self.exporter.builder: raise InputError(f'latency is an objective, but the ONNX file to measure cannot be written: {self.exporter.why}', 'leave latency out of objective_keys')
+    if self.measures:
+        try: self.exporter.device = device_evaluator(self.task, self.exporter)
+        except DeviceLost as e: raise InputError(f'latency is an objective, but {e.what}', e.remedy) from e
+        except InputError as e:
+            if self.exporter.builder: raise
+            raise InputError(f'latency is an objective, but the ONNX file to measure cannot be written: {self.exporter.why}', 'leave latency out of objective_keys') from e
     if self.exporter.why: log.warning('no ONNX file: %s', self.exporter.why)
     self.trainer = QuantTrainer(self.task, self.engine)
     return self
@@ -121,9 +128,10 @@ def float_reference(self:Prepared)->dict: # Metrics of the float network
     lim,a0 = self.config.targets,res['accuracy']
     if lim.mode=='drop' and lim.accuracy and lim.direction=='MAX' and a0>0>=lim.floor(a0): log.warning('a drop of %g allows any accuracy, as the float network has %.4g in the unit of your function; for one per cent write acc_threshold: %.2g, or acc_threshold_mode: relative_drop', lim.accuracy, a0, a0/100)
     if self.measures:
-        l = measure(self.task, self.exporter, {}, seconds=max(3., .2*self.float_seconds))['float']
-        if l is None: raise InputError('latency is an objective, but the float model could not be measured', 'see logs; check om_input_shape and batch_size')
-        res.update(latency=l.median, latency_p90=l.p90)
+        try: l = measure(self.task, self.exporter, {}, seconds=max(3., .2*self.float_seconds))['float']
+        except DeviceLost as e: raise InputError(f'latency is an objective, but {e.what}', e.remedy) from e
+        if l is None: raise InputError(f'latency is an objective, but the float model could not be measured: {self.exporter.device.failed.get("float", "no reason was given")}', 'check om_input_shape and batch_size')
+        res.update(latency=l.median, latency_p90=l.p90); self.float_runtime = l.runtime
     self.float = res
     return res
 
@@ -202,20 +210,30 @@ def model_latency(self:Prepared,
 ):
     "Where a latency has to be met: a model of it, for proposals. A resumed search reads what was measured."
     self.latency_model,limit = None,self.config.targets.latency
-    if not self.measures or limit is None: return
-    m = LatencyModel(self.exporter.builder); t0 = self.float['latency']
+    if not self.measures or limit is None or not self.exporter.builder: return
+    m = LatencyModel(self.exporter.builder); t0 = m.t0 = self.float['latency']
     if self.known is not None: data = [(Strategy.from_json(d['strategy']), d['ms']) for d in (self.known.get('latency_model') or dict(data=[]))['data']]
     else:
         ss = spread(self.space, n, self.config.seed); k = int(np.clip(2**30//(2*self.exporter.onnx_size()), 2, n)); data = [] # sessions open at once
         for i in range(0, n, k):
-            r = measure(self.task, self.exporter, dict(enumerate(ss[i:i+k])), int(np.clip(1e3*seconds/n/t0, 5, 30)))
+            r = measure(self.task, self.exporter, dict(enumerate(ss[i:i+k])), int(np.clip(1e3*seconds/n/t0, 5, 30)), patient=True)
             data += [(s, r[j].median) for j,s in enumerate(ss[i:i+k]) if r[j]]
+        data += [(s, r*t0) for s,r in self.kept_table()]
     if len(data)<8: return
     for s,ms_ in data: m.add(s, ms_)
     m.learn(); self.latency_model = m
     self.problem = replace(self.problem, latency=m)
     log.info('latency model: leave-one-out error %.1f %% on %d graphs', 100*m.error, len(m))
     self.latency_data = [dict(strategy=s.to_json(), ms=t) for s,t in data]
+
+@patch
+def kept_table(self:Prepared)->list: # Pairs of a Strategy and its time over float's
+    "Graphs of a device table in the folder of the tasks, if it is of this file and this runtime."
+    f = Path(self.config.base_path)/'device_table.json'
+    if not f.is_file(): return []
+    res = read_table(f, digest(self.exporter.float.parts()), self.float_runtime)
+    log.info('%s: %s', f, f'{len(res)} measured graphs for the latency model' if res else 'of another file or another runtime; not used')
+    return res
 
 @patch
 def first_rows(self:Prepared, rows)->list: # Tuples of arrays
@@ -280,10 +298,16 @@ def measure(self:Prepared,
 )->dict: # Metrics
     "Stages 4 to 7 of one strategy; errors are raised."
     m = {**self.cost.metrics(strategy), **self.trainer(strategy)}
-    if self.measures:
-        l = measure(self.task, self.exporter, dict(model=strategy), seconds=max(3., .2*self.float_seconds))['model']
-        m.update(latency=l and l.median, latency_p90=l and l.p90)
+    if self.measures: m.update(self.latency(strategy))
     return m
+
+@patch
+def latency(self:Prepared,
+    strategy:Strategy,
+)->dict: # latency, latency_p90 in ms, and latency_ratio to the float file timed in turns with it; None where it could not be measured
+    "Stage 7 of one strategy."
+    r = measure(self.task, self.exporter, dict(model=strategy), seconds=max(3., .2*self.float_seconds), patient=True); l,f = r['model'],r.get('float')
+    return dict(latency=l and l.median, latency_p90=l and l.p90, latency_ratio=l.median/f.median if l and f else None)
 
 def why_failed(e:BaseException)->str:
     "Why an episode failed, in a line."
@@ -297,10 +321,13 @@ def episode(
 )->Outcome: # Metrics, or why there are none
     "The second act: stages 4 to 7 of one strategy."
     begun,before = time.time(),prepared.engine.samples
-    def outcome(metrics, failed=''): return Outcome(strategy, metrics, failed, time.time()-begun, prepared.engine.samples-before)
+    def outcome(metrics, failed='', **notes): return Outcome(strategy, metrics, failed, time.time()-begun, prepared.engine.samples-before, notes)
     try:
-        with time_limit(prepared.config.timeout, prepared.engine.meter): return outcome(prepared.measure(strategy))
-    except KeyboardInterrupt: raise
+        with time_limit(prepared.config.timeout, prepared.engine.meter): m = {**prepared.cost.metrics(strategy), **prepared.trainer(strategy)}
+        if not prepared.measures: return outcome(m)
+        m |= prepared.latency(strategy); why = prepared.exporter.device.failed # waiting for a lost device is not the candidate's time
+        return outcome(m, **({} if m['latency'] is not None else dict(latency_failed=why.get('model') or 'no reason was given')))
+    except (KeyboardInterrupt, DeviceLost): raise
     except (Exception, SystemExit) as e:
         log.debug('an episode failed:\n%s', traceback.format_exc())
         return outcome(prepared.cost.metrics(strategy), why_failed(e))

@@ -91,7 +91,7 @@ def plot_front(
     if f: ax.plot(*zip(*f), 'o-', color='C0', ms=4, lw=1, label='front')
     b = h.best()
     if b and b.metrics.get(x) is not None: ax.plot(b.metrics[x], b.metrics[y], '*', color='C3', ms=13, label='best')
-    lim = dict(accuracy=h.targets.floor(h.float['accuracy']) if 'accuracy' in h.float else None, compress_ratio=h.targets.compress_ratio, latency=h.targets.latency)
+    lim = dict(accuracy=h.targets.floor(h.float['accuracy']) if 'accuracy' in h.float else None, compress_ratio=h.targets.compress_ratio, latency=h.targets.milliseconds(h.float.get('latency')))
     for k,line in ((x,ax.axvline),(y,ax.axhline)):
         if lim.get(k) is not None: line(lim[k], color='C2', ls='--', lw=1)
     if y in h.float: ax.axhline(h.float[y], color='k', ls=':', lw=1, label=f'float {h.float[y]:.4g}')
@@ -159,7 +159,11 @@ def verdict(
     def line(k, v, lim, word, on=''): res.append(f"{'missed' if k in miss else 'met   '}  {k}: {_cell(v)} ({word} {lim:.4g} asked{on})"+(f', short by {100*miss[k]:.2g} % of that' if k in miss else ''))
     if t.accuracy is not None: line('accuracy', acc, t.floor(a0), 'at least' if t.direction=='MAX' else 'at most', seen)
     if t.compress_ratio is not None: line('compress_ratio', m.get('compress_ratio'), t.compress_ratio, 'at least')
-    if t.latency is not None: line('latency', m.get('latency'), t.latency, 'at most')
+    if t.latency is not None and t.latency_mode=='relative': line('latency', m.get('latency_ratio'), t.latency, 'times float at most')
+    elif t.latency is not None: line('latency', m.get('latency'), t.latency, 'at most')
+    if s := best.get('fastest'):
+        res.append(f"slower  than float: the file takes {s['chosen_ratio']:.2f} times its time on the device")
+        res.append(f"fastest {s['ratio']:.2f} times float, with {len(s['left'])} layers left float: accuracy {_cell(s['accuracy'])}, compress_ratio {s['compress_ratio']:.4g}"+(f", misses {', '.join(s['missed'])}" if s['missed'] else ', meets all targets')+f" ({s['path']})")
     return '\n'.join(res) or 'no targets were set'
 
 # %% ../../nbs/run/03_report.ipynb #c025

@@ -33,6 +33,7 @@ from ..deploy.onnx_engine import *
 from ..deploy.bake import bake
 from ..deploy.mindir import to_mindir, load
 from ..device.runner import *
+from ..device import davinci, openvino # registers their runners
 
 # %% ../../nbs/run/01_trial.ipynb #c004
 log = logging.getLogger('quantnb')
@@ -299,7 +300,7 @@ def device_evaluator(
 )->DeviceEvaluator: # A function of strategies
     "What measures, as the yml says."
     d = task.config.device or DeviceSettings()
-    files = {'onnx':exporter.onnx}|({} if exporter.why_mindir else {'mindir':lambda s: exporter.mindir(s or Strategy())})
+    files = ({'onnx':exporter.onnx} if exporter.builder else {})|({} if exporter.why_mindir else {'mindir':lambda s: exporter.mindir(s or Strategy())})
     data = QuantCustomEvaluator(task.inputs, files, exporter.float, d.batch_size, lambda s, threads: exporter.builder.open(s, threads))
     return DeviceEvaluator(data, d)
 
@@ -309,7 +310,10 @@ def measure(
     strategies:dict, # Name to `Strategy`
     repeat:int=None, # Timed runs; as the yml says if None
     seconds:float=None, # Time for them
+    patient:bool=False, # Whether a device that is lost is treated as the yml says; else `DeviceLost` is raised at once
 )->dict: # Name to `Latency`, or None where it failed; 'float' among them
     "Stage 7: latency of the files of strategies, beside the float file's."
     if exporter.device is None: exporter.device = device_evaluator(task, exporter)
-    return exporter.device(strategies, repeat, seconds)
+    if not patient: return exporter.device(strategies, repeat, seconds)
+    meter = exporter.engine.meter
+    return exporter.device.times(strategies, repeat, seconds, lambda: meter.pending is not None, lambda: time_limit(task.config.timeout, meter))

@@ -40,7 +40,7 @@ class Problem:
         return self.project(strategy, rng, spread) if rng is not None and isinstance(self.project, Projection) else self.project(strategy)
     def excess(self, strategy)->float:
         "How far a strategy is expected to exceed the latency that is asked for, relative to it and beyond the model's error; 0 if it does not."
-        m,limit = self.latency,self.targets.latency
+        m,limit = self.latency,self.targets.milliseconds(getattr(self.latency, 't0', None))
         return 0. if m is None or limit is None else max(0., m.predict(strategy)/(limit*(1+m.error))-1)
 
 def register_algorithm(
