@@ -56,18 +56,19 @@ def calibrate(self:OrtEngine,
 )->dict: # Layer path to `Observer`
     "Write the float graph that strategies are assembled from, and observe on it what the user's function feeds."
     self.deployed = Deployed(self.like, self.quantizer, self.inputs, self.names, workers=self.workers, meter=self.meter, answer=self.sim.first)
-    self.float_outputs = self._reference = None
+    self.float_outputs = self._reference = None; before = dict(self.quantizer.params)
     try: res = self.observe(run)
     except (NotFinite, KeyboardInterrupt): raise
     except Exception as x: # what the graphs refuse, the simulation may take; a fault of the user's own is met again there
         log.info('the calibration runs on the simulation: %s: %s', type(x).__name__, x); res = self.sim.calibrate(run)
-    self.sim.forget()
+    self.sim.forget(); q = self.quantizer
+    if q.transform(res) or any(q.params[k] is not v for k,v in before.items()): self.sim.write(q.params); return self.calibrate(run) # graphs of the transformed network
     return res
 
 @patch
 def observe(self:OrtEngine, run)->dict: # Layer path to `Observer`
     "Stage 5 on the float graphs: faster than in MindSpore, and a batch is cut by bytes."
-    d,m = self.deployed,self.meter; obs = {l.path:Observer(1 if l.kind!='dense' else -1, self.quantizer.recipe.needs(l.path), l) for l in self.graph.quantizable}
+    d,m = self.deployed,self.meter; obs = {l.path:Observer(1 if l.kind!='dense' else -1, self.quantizer.needs(l.path), l) for l in self.graph.quantizable}
     d.watch = obs; m.record(); before,ran = (m.calls,m.samples),d.calls
     try:
         r = run(self.net(None))

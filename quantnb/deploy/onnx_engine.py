@@ -228,11 +228,18 @@ class FileEngine(Engine):
 
 # %% ../../nbs/deploy/04a_onnx_engine.ipynb #c019
 @patch
+def renew(self:FileEngine):
+    "Put transformed Parameters into the float graph, and begin anew with it."
+    o,q = self.deployed.float,self.quantizer; new = {i:np.asarray(o.replay(i, q.params[k]), np.float32) for i in o.init if (k := o.source(i)[0]) in q.params}
+    o = replace(o, init={**o.init, **new}, params={**o.params, **{k:q.params[k] for k in o.params if k in q.params}})
+    self.deployed = DeployedFile(self.like, o, q, workers=self.workers, meter=self.meter); self._reference = None
+
+@patch
 def calibrate(self:FileEngine,
     run, # Function of a network: the user's calibration, which may return batches
 )->dict: # Layer path to `Observer`
     "Stage 5: observe on the float graph what the user's function feeds."
-    d,m = self.deployed,self.meter; obs = {l.path:Observer(1 if l.kind!='dense' else -1, self.quantizer.recipe.needs(l.path), l) for l in self.graph.quantizable}
+    d,m = self.deployed,self.meter; obs = {l.path:Observer(1 if l.kind!='dense' else -1, self.quantizer.needs(l.path), l) for l in self.graph.quantizable}
     self.float_outputs = None; d.watch = obs; m.record(); before,ran = (m.calls,m.samples),d.calls
     try:
         r = run(self.net())
@@ -243,6 +250,7 @@ def calibrate(self:FileEngine,
         if d.watch: self.net()(*self.inputs) # layers that calibration never reached
     finally: d.watch = d.watching = None; m.recorded(); m.calls,m.samples = before
     self.quantizer.calibrated(obs, ins or [self.inputs])
+    if self.quantizer.transform(obs): self.renew(); return self.calibrate(run)
     return obs
 
 @patch(as_prop=True)

@@ -66,8 +66,8 @@ def _best_scales(w, lo, hi, tries):
         m = np.abs(w[c]).max()
         if m<1e-30: continue # a smaller step is no float32 number any more
         best = np.inf; sc = np.float32(m/hi)
-        for k in range(tries):
-            s = np.float32(m/hi*(.12+.93*k/(tries-1)))
+        for k in range(tries+1):
+            s = np.float32(m/hi*(.12+.93*k/(tries-1))) if k<tries else np.float32(m/hi) # and the one that clips nothing
             e = _error(w[c], s, lo, hi)
             if e<best: best,sc = e,s
         for _ in range(2):

@@ -210,7 +210,7 @@ def calibrate(self:QuantNet,
 )->dict: # Layer path to `Observer`
     "Stage 5: observe every activation of the float network."
     self.net(None); m = self.meter
-    for s in self.sites.values(): s.observer = Observer(s.observer.axis, self.quantizer.recipe.needs(s.layer.path), s.layer); s.mode = OBSERVE; s.reset()
+    for s in self.sites.values(): s.observer = Observer(s.observer.axis, self.quantizer.needs(s.layer.path), s.layer); s.mode = OBSERVE; s.reset()
     m.record()
     try:
         r = run(self.cell); _pynative_executor.sync() # PyNative runs behind; without this nothing has been observed yet
@@ -225,6 +225,7 @@ def calibrate(self:QuantNet,
         for s in self.sites.values(): s.use(None)
     q = self.quantizer; q.calibrated({p:s.observer for p,s in self.sites.items()}, m.inputs or [tuple(x.asnumpy() for x in self.inputs)])
     self.forget()
+    if q.transform(q.observers): self.write(q.params); return self.calibrate(run) # activations are others now
     return q.observers
 
 @patch

@@ -14,7 +14,11 @@ from ..graph.ir import *
 from .grid import *
 from .observe import *
 from .fold import *
+from .ranges import *
+from .equalize import *
+from .smooth import *
 from .recipe import *
+from .recipe import _made
 
 # %% ../../nbs/quant/04_quantizer.ipynb #c005
 class Quantizer:
@@ -30,9 +34,10 @@ class Quantizer:
         self.params = {k: np.asarray(v, np.float32) if np.issubdtype(np.asarray(v).dtype, np.floating) else np.asarray(v) for k,v in params.items()} # views of the network's memory where it is float32
         for k,v in self.params.items():
             if v.dtype.kind=='f' and not np.isfinite(v).all(): raise InputError(f'the Parameter {k} holds NaN or infinite values', 'check the checkpoint')
-        self.folded = {}
-        for name in recipe.transforms:
-            if name!='fold' or biases is None: self.folded.update(transforms[name]()(graph, self.params) or {})
+        self.folded,self.waiting,self.scaled = {},[],[] # transforms that need statistics wait for a calibration; those that have had it
+        for t in (_made(transforms, o) for o in recipe.transforms):
+            if getattr(t, 'needs', ()): self.waiting.append(t)
+            elif biases is None or not isinstance(t, Fold): self.folded.update(t(graph, self.params) or {})
         self.layers = {l.path:l for l in graph.quantizable}
         self.observers,self.inputs = {},[] # filled by calibration
         self._w,self._scales,self._dear,self._own,self._a,self._b = Kept(),{},{},{},{},{} # integers are made again from their scales where memory is short
@@ -102,6 +107,26 @@ def _added(g, l, n):
         p = parameter_of(g, i)
         if p and along_channels(g, u, i, axis, l.c_out): return p,u
 
+# %% ../../nbs/quant/04_quantizer.ipynb #c007t
+@patch
+def needs(self:Quantizer,
+    path:str, # Layer
+)->tuple: # Classes of `Statistic`
+    "What the next calibration has to collect of the activation that enters a layer."
+    return tuple(dict.fromkeys([*self.recipe.needs(path), *(s for t in self.waiting for s in t.needs)]))
+
+@patch
+def transform(self:Quantizer,
+    observers:dict, # Layer path to `Observer` that has seen the calibration data
+)->bool: # Whether Parameters have changed: calibration has to be repeated
+    "Apply the transforms that need statistics of the activations, once."
+    todo,self.waiting = self.waiting,[]; before = dict(self.params)
+    for t in todo: t(self.graph, self.params, observers)
+    self.scaled += todo
+    if not any(self.params[k] is not v for k,v in before.items()): return False
+    for kept in (self._w,self._scales,self._dear,self._own,self._a,self._b): kept.clear()
+    return True
+
 # %% ../../nbs/quant/04_quantizer.ipynb #c009
 @patch
 def weight(self:Quantizer,
@@ -158,7 +183,9 @@ def act(self:Quantizer,
     o = self.observers.get(path)
     if bits>=16 or o is None or o.h is None: return None
     k = path,bits
-    if k not in self._a: self._a[k] = ActGrid.of(*self.methods[path]['ranges'](o, bits), bits)
+    if k not in self._a:
+        f = self.methods[path]['ranges']; own = (self.layers[path],self.params[self.layers[path].param]) if getattr(f, 'by_layer', False) else ()
+        self._a[k] = ActGrid.of(*f(o, bits, *own), bits)
     return self._a[k]
 
 # %% ../../nbs/quant/04_quantizer.ipynb #c011

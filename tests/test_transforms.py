@@ -1,0 +1,58 @@
+"Transforms that need statistics, from the network to its files."
+import numpy as np, pytest, tempfile
+import mindspore as ms
+from quantnb.all import *
+from quantnb.deploy.onnx import to_onnx
+import nets
+
+def hostile(net, pairs, rng, low=32, high=256):
+    "Scale a quarter of the channels of (batch norm or convolution, reader, depthwise), without changing the function."
+    ps = {p.name:p for p in net.get_parameters()}
+    for owners,reader in pairs:
+        w = ps[reader].asnumpy(); c = ps[owners[0]].shape[0]; s = np.ones(c, np.float32); at = rng.choice(c, c//4, replace=False); s[at] = np.exp(rng.uniform(np.log(low), np.log(high), c//4))
+        for o in owners: v = ps[o].asnumpy(); ps[o].set_data(ms.Tensor(v*s.reshape(-1, *[1]*(v.ndim-1))))
+        ps[reader].set_data(ms.Tensor(w/s.reshape(1, -1, *[1]*(w.ndim-2))))
+
+@pytest.fixture(scope='module')
+def cnn():
+    ms.set_context(mode=ms.GRAPH_MODE); ms.set_seed(0); net = nets.CNN().set_train(False); x = nets.t(64, 1, 12, 12); y = net(x).asnumpy()
+    hostile(net, [(('res.0.b1.gamma','res.0.b1.beta'), 'res.0.c2.weight'), (('res.1.b1.gamma','res.1.b1.beta'), 'res.1.c2.weight')], np.random.default_rng(0))
+    np.testing.assert_allclose(net(x).asnumpy(), y, rtol=1e-4, atol=1e-5*np.abs(y).max())
+    return net,x,y
+
+def prepared(net, x, transforms, **kw):
+    return Prepared(Task(net=net, inputs=x[:2], calib=[x], evaluate=lambda m: float(np.abs(m(x).asnumpy()).mean()), bits=[8], act_bits=[8], quant=dict(transforms=list(transforms)), local_base_path=tempfile.mkdtemp(), **kw)).open_network()
+
+@pytest.mark.parametrize('engine', ['onnxruntime','mindspore'])
+def test_equalization_reaches_both_engines_and_all_files(cnn, engine):
+    net,x,y = cnn; plain,equal = (prepared(net, x, t, engine=engine) for t in (('fold',),('fold','equalize')))
+    s = Strategy.uniform([l.path for l in plain.graph.quantizable], 8, 8); out = lambda p, s: p.engine.net(s)(x).asnumpy()
+    for p in (plain,equal): np.testing.assert_allclose(out(p, None), y, atol=1e-5*np.abs(y).max())
+    error = [float(((out(p, s)-y)**2).mean()) for p in (plain,equal)]
+    assert error[1]<error[0]/4, error
+    assert any(r['kept'] for r in equal.engine.quantizer.scaled[0].report) and not equal.engine.quantizer.waiting
+    files = equal.exporter.check(s, dict(onnx=equal.exporter.onnx(s), mindir=equal.exporter.mindir(s)), [(x[:8].asnumpy(),)], (1,8))
+    assert files['onnx']['agreement']==files['mindir']['agreement']==1, files
+
+def test_equalization_of_an_onnx_file(cnn, tmp_path):
+    net,x,y = cnn; g = read_graph(net, (x[:2],)); (tmp_path/'net.onnx').write_bytes(to_onnx(g, {p.name:p.asnumpy() for p in net.get_parameters()}).bytes())
+    ps = [Prepared(Task(net=str(tmp_path/'net.onnx'), calib=[x[k:k+2].asnumpy() for k in range(0, 64, 2)], evaluate=lambda m: 0., bits=[8], act_bits=[8], quant=dict(transforms=t), local_base_path=tempfile.mkdtemp())).open_network() for t in (['fold'],['fold','equalize'])]
+    s = Strategy.uniform([l.path for l in ps[0].graph.quantizable], 8, 8); out = lambda p, s: np.concatenate([p.engine.net(s)(x[k:k+2].asnumpy()) for k in range(0, 64, 2)])
+    for p in ps: np.testing.assert_allclose(out(p, None), y, atol=1e-5*np.abs(y).max())
+    error = [float(((out(p, s)-y)**2).mean()) for p in ps]
+    assert error[1]<error[0]/4, error
+
+def test_smoothing_of_a_transformer():
+    ms.set_context(mode=ms.GRAPH_MODE); ms.set_seed(0); rng = np.random.default_rng(0)
+    net = nets.Attention().set_train(False); x = nets.ids(4, 7); g = read_graph(net, (x,))
+    v = np.ones(16, np.float32); v[[2,9]] = 64; net.ln.gamma.set_data(ms.Tensor(v)); y = net(x).asnumpy()
+    plain,smooth = (prepared(net, x, t) for t in (('fold',),('fold','smooth'))); s = Strategy.uniform([l.path for l in plain.graph.quantizable], 8, 8)
+    np.testing.assert_allclose(*(p.engine.net(None)(x).asnumpy() for p in (smooth,plain)), atol=1e-5*np.abs(y).max())
+    error = [float(((p.engine.net(s)(x).asnumpy()-y)**2).mean()) for p in (plain,smooth)]
+    assert error[1]<error[0], error
+
+def test_ranges_by_the_error_at_the_output(cnn):
+    net,x,y = cnn; s = None
+    for name in ('auto','trimmed','percentile','kl','ifmr','ema'):
+        e = open_engine(Task(net=net, inputs=x[:2], calib=[x], evaluate=lambda m: 0., bits=[8], act_bits=[4,8], quant=dict(ranges=name, transforms=['fold','equalize']), local_base_path=tempfile.mkdtemp())); s = s or Strategy.uniform([l.path for l in e.graph.quantizable], 8, 8)
+        assert np.corrcoef(e.net(s)(x).asnumpy().ravel(), y.ravel())[0,1]>.98, name
