@@ -154,7 +154,7 @@ def test_run_twice_progress_and_report(folder, tmp_path, capsys):
     code,out,err = run(yml, capsys=capsys)
     assert code==0, err
     task = tmp_path/'tasks'/'demo'; best = json.loads((task/'output'/'best.json').read_text())
-    for row in ('float','chosen','uniform 8','uniform 4'): assert row in out
+    for row in ('float','asked','delivered','uniform 8','uniform 4'): assert row in out
     assert str(task/'output'/'best'/'model.onnx') in out and (task/'output'/'report.html').exists() and (task/'output'/'report.ipynb').exists()
     assert best['feasible'] and best['episodes']==8 and best['stop_reason']=='max_episode'
     assert best['files']['onnx']['integer_macs']==1 and all(best['parity'][f]['agreement']>=.99 for f in ('onnx','mindir'))

@@ -101,6 +101,9 @@ def update(self:Dashboard)->bool: # Whether there was anything new
             elif 'stop_reason' in r: self.history.stop_reason = r['stop_reason']
         for r in new: self.history.append(r)
         if new: self.plot.append(new)
+        was,ended = self.history.chosen,[r for r in rows if 'stop_reason' in r or 'resumed' in r]
+        if ended: self.history.chosen = next((r for r in self.history if r.episode==ended[-1].get('chosen')), None)
+        if self.plot and self.history.chosen is not was: self.plot.deliver(self.history.chosen); new = new or [was]
         self._tell(bool(new))
         if rows: self.seconds.append(time.perf_counter()-t)
         return bool(rows)
@@ -116,7 +119,7 @@ def _again(self:Dashboard, rows):
 @patch
 def _open(self:Dashboard, head):
     "Make the views."
-    self.head,self.history = head,History(head['float'], head['objectives'], Targets(**head['targets']))
+    self.head,self.history = head,History(head['float'], head['objectives'], Targets(**head['targets'])); self.history.samples = {'evaluate':head.get('float_samples') or 0}
     self.plot = FrontPlot(self.history, x='compress_ratio', near=True); self.reward = FrontPlot(source=self.plot, x='episode', y='reward')
     self.bits,self.table = BitMap(self.plot),EpisodeTable(self.plot)
     for p in (self.plot, self.reward): p.layout = W.Layout(flex='1 1 390px', min_width='0')
@@ -155,7 +158,7 @@ def summary(self:Dashboard)->list: # Texts
     if s in ('running','pausing','paused') and last: res.append(f'{sum(last)/len(last):.2g} s an episode, {_span(sum(last)/len(last)*(n-len(h)))} left')
     if len(h): res.append(f'{sum(r.forward_samples for r in h):,} images')
     if bad := sum(r.status=='failed' for r in h): res.append(f'{bad} failed')
-    if b := h.best(): res.append(f"best: accuracy {b.metrics['accuracy']:.4g}, {b.metrics['compress_ratio']:.4g} % removed"+('' if b.feasible else ' (misses a target)'))
+    if b := h.leader: res.append(f"{h.mark}: episode {b.episode}, accuracy {b.metrics['accuracy']:.4g} on the {DATA['evaluate']} data, {b.metrics['compress_ratio']:.4g} % removed"+('' if b.feasible else ' (misses a target)'))
     return [o for o in res if o]
 
 # %% ../../nbs/panels/05_dashboard.ipynb #c017
@@ -210,8 +213,8 @@ def compare(
     history:History,
     r:Record,
 )->tuple: # Rows of metric, float, best, selected, gain over float; list of (path, bits of the best, bits of the selected)
-    "A record beside the float network and the best."
-    b = history.best(); ks = [k for k in LABELS if (k in r.metrics or k in b.metrics) and k not in ('macs','params')] # which no strategy changes
+    "A record beside the float network and the leader: the delivered one, or the best so far."
+    b = history.leader; ks = [k for k in LABELS if (k in r.metrics or k in b.metrics) and k not in ('macs','params')] # which no strategy changes
     gain = lambda k: r.metrics[k]-history.float[k] if isinstance(r.metrics.get(k), (int,float)) and isinstance(history.float.get(k), (int,float)) else None
     rows = [(k, history.float.get(k), b.metrics.get(k), r.metrics.get(k), gain(k)) for k in ks]
     return rows+[('reward', None, b.reward, r.reward, None)],[(p, b.strategy[p], r.strategy[p]) for p in r.strategy if b.strategy.get(p)!=r.strategy[p]]
@@ -229,12 +232,12 @@ def _select(self:Dashboard):
         r = self.plot.chosen; e = html.escape
         self.under.layout.display = 'none' if r is None else None
         if r is not None:
-            rows,diff = compare(self.history, r); b = self.history.best()
+            rows,diff = compare(self.history, r); b,mark = self.history.leader,self.history.mark
             head = f'<b>episode {r.episode}</b>'+(f' failed: {e(r.reason)}' if r.status=='failed' else ' misses '+', '.join(f'{k} by {100*v:.2g} %' for k,v in r.missed.items()) if r.missed else ' meets all targets')
-            table = '<table><thead><tr><th></th><th>float</th><th>best</th><th>this</th><th>this − float</th></tr></thead>'+''.join(f'<tr><td>{e(LABELS.get(k,k))}</td>'+''.join(f'<td>{_num(v)}</td>' for v in vs[:3])+f'<td>{"" if vs[3] is None else _num(vs[3], "+")}</td></tr>' for k,*vs in rows)+'</table>'
+            table = f'<table><thead><tr><th></th><th>float</th><th>{mark}</th><th>this</th><th>this − float</th></tr></thead>'+''.join(f'<tr><td>{e(self.plot.labels.get(k,k))}</td>'+''.join(f'<td>{_num(v)}</td>' for v in vs[:3])+f'<td>{"" if vs[3] is None else _num(vs[3], "+")}</td></tr>' for k,*vs in rows)+'</table>'
             more = f' and {len(diff)-12} more' if len(diff)>12 else ''
-            why = f'<div>{"This is the best by reward." if r.episode==b.episode else f"The strategy of the best (episode {b.episode})." if not diff else f"Other than the best (episode {b.episode}) in {len(diff)} of {len(r.strategy)} layers:"}'+''.join(f'<br>{e(p)}: {y} instead of {x}' for p,x,y in diff[:12])+f'{more}</div>'
-            strips = f'<div class="qnb-dash-strips"><span>this</span>{_strip(r.strategy, b.strategy)}<span>best</span>{_strip(b.strategy, r.strategy)}</div>'
+            why = f'<div>{f"This one is {mark}." if r.episode==b.episode else f"The strategy of the one that is {mark} (episode {b.episode})." if not diff else f"Other than the one that is {mark} (episode {b.episode}) in {len(diff)} of {len(r.strategy)} layers:"}'+''.join(f'<br>{e(p)}: {y} instead of {x}' for p,x,y in diff[:12])+f'{more}</div>'
+            strips = f'<div class="qnb-dash-strips"><span>this</span>{_strip(r.strategy, b.strategy)}<span>{mark}</span>{_strip(b.strategy, r.strategy)}</div>'
             self.point.value = f'{head}{strips}<div class="qnb-dash-flex">{table}{why}</div>'
         for k in ('export','yml'): self.buttons[k].disabled = r is None or bool(self.busy and k=='export')
 

@@ -72,11 +72,12 @@ def _load(yml, sets, task_id=None):
 
 def _finish(search, page, words):
     "Print the result; the exit code."
-    from quantnb.run.report import final_table, verdict
+    from quantnb.run.report import choices, final_table, verdict
+    from quantnb.types import on_data
     h,b = search.history,search.result; stopped = h.stop_reason=='interrupted'; again = f'go on with: quantnb run {shlex.join([*words, "-r", "-t", search.dir.task_id])}'
     if b is None: print(f'no candidate could be evaluated: {h[-1].reason if len(h) else "no episode was finished"}'+f'\n{again}'*stopped, file=sys.stderr); return 130 if stopped else 1
-    print(f"\n{h.stop_reason} after {len(h)} episodes, {b['forward_samples']:,} samples, {b['seconds']:.0f} s; chosen: episode {b['episode']}\n{verdict(b)}\n")
-    if b.get('table'): print(f"accuracy of the exported files on {b['table'][0]['data']} data:\n{final_table(b)}\n")
+    print(f"\n{h.stop_reason} after {len(h)} episodes, {b['forward_samples']:,} samples, {b['seconds']:.0f} s; delivered: episode {b['episode']}\n{verdict(b)}\n")
+    if b.get('table'): print(f"the exported files, on the {on_data(b['table'][0]['data'], b['table'][0].get('samples'))}:\n{final_table(b)}\n{choices(b)}\n")
     w = max([8, *(len(f)+1 for f in b['files'])])
     for f,o in b['files'].items(): print(f"{f:{w}}{search.dir.output/o['path']}")
     for f,why in (b.get('left_out') or {}).items(): print(f'no {f.upper()} file: {why}')

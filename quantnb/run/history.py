@@ -143,7 +143,8 @@ def read(self:TaskDir)->tuple: # First line as a dict, History
     if not rows: raise InputError(f'{self.history_file} is empty', 'start the task again under another id')
     head = rows[0]; head.update({k:v for r in rows for k,v in r.items() if 'resumed' in r and k=='max_episode'}); end = [r for r in rows[1:] if 'stop_reason' in r]
     h = History(head['float'], head['objectives'], Targets(**head['targets']), [Record.from_json(r) for r in rows[1:] if 'strategy' in r])
-    h.stop_reason = end[-1]['stop_reason'] if end and rows[-1] is end[-1] else ''
+    if end and rows[-1] is end[-1]: h.stop_reason = end[-1]['stop_reason']; h.chosen = next((r for r in h if r.episode==end[-1].get('chosen')), None)
+    h.samples = {'evaluate':head.get('float_samples') or 0}
     return head,h
 
 @patch
@@ -187,8 +188,8 @@ def progress(
     root, # Folder of a task
 )->dict: # For JSON
     "State of a running or finished task."
-    t = TaskDir.at(root); head,h = t.read(); b = h.best()
+    t = TaskDir.at(root); head,h = t.read(); b = h.leader
     n,m = len(h),head.get('max_episode') or len(h); secs = sum(r.seconds for r in h)
     return clean(dict(task_id=t.task_id, running=t.running, paused=t.running and t.paused, episodes=n, max_episode=m, seconds=secs, seconds_left=secs/n*(m-n) if n and not h.stop_reason else 0 if h.stop_reason else None,
         stop_reason=h.stop_reason or None, failed=sum(r.status=='failed' for r in h), forward_samples=sum(r.forward_samples for r in h), float=head['float'],
-        best=b and dict(episode=b.episode, feasible=b.feasible, missed=b.missed, reward=b.reward, metrics=b.metrics)))
+        best=b and dict(episode=b.episode, mark=h.mark, feasible=b.feasible, missed=b.missed, reward=b.reward, metrics=b.metrics, accuracy_on=on_data('evaluate', h.samples.get('evaluate')))))
