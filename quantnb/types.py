@@ -13,7 +13,6 @@ import difflib, hashlib, html, json, math, os, re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-import numpy as np
 
 # %% ../nbs/00_types.ipynb #c005
 class QuantnbError(Exception):
@@ -281,6 +280,7 @@ class Latency:
         times, # Milliseconds, one a run
         **more, # Other fields
     ):
+        import numpy as np # not needed for --help and for what is wrong with a yml
         t = np.asarray(times, float)
         return cls(float(np.median(t)), float(np.percentile(t, 90)), float(t.mean()), float(t.std(ddof=1)) if len(t)>1 else 0., len(t), quantiles=tuple(np.quantile(t, np.linspace(0, 1, 21)).tolist()), **more)
     def to_json(self): return asdict(self)

@@ -175,12 +175,14 @@ def claims(
     "What the final table shows and a reader might overlook, each with what to do."
     rows = {r['name']:r for r in best.get('table') or []}; f,c = rows.get('float'),rows.get('chosen'); plain = {k:r for k,r in rows.items() if k.startswith('uniform')}; res = []
     if not c: return res
+    steady = lambda r: r['latency'] and (r.get('latency_p90') or 0)<1.5*r['latency'] # else something else ran on this machine
     t,narrow = Targets(**best['targets']),any(b['w']<8 for b in best['strategy'].values()); u8 = plain.get('uniform 8')
-    if f['latency'] and c['latency'] and c['latency']>(1+SAME)*f['latency']:
+    if f['latency'] and c['latency'] and not (steady(f) and steady(c)): res.append(f"the latencies were disturbed (90 % of the runs of the delivered model take up to {c['latency_p90']:.4g} ms, half of them up to {c['latency']:.4g}): measure again on a quiet machine before you compare them.")
+    elif f['latency'] and c['latency'] and c['latency']>(1+SAME)*f['latency']:
         left = [p for p in best['files'].get('onnx', {}).get('float_layers') or {} if best['strategy'].get(p, dict(w=32))['w']<32]
         res.append(f"slower than float: {c['latency']:.4g} ms against {f['latency']:.4g} ms. "+(f"These layers have no integer kernel and only convert to and fro; leave them float by --set 'exclude={json.dumps(['^'+re.escape(p)+'$' for p in left[:8]])}'" if left else 'Every layer runs on integers, but converting activations costs more than that saves')
             +('; latency among objective_keys, with latency_threshold, makes the search avoid it' if t.latency is None else '')+'. Where only time counts, deploy the float file.')
-    times = [r['latency'] for r in (c, *plain.values()) if r['latency']]
+    times = [r['latency'] for r in (c, *plain.values()) if steady(r)]
     if narrow and u8 and len(times)==1+len(plain) and max(times)<(1+SAME)*min(times): res.append(f"widths make no difference to the latency: {min(times):.4g} to {max(times):.4g} ms for the delivered model and for {' and '.join(plain)}. The runtime computes in 8 bits; narrower weights pay in size only.")
     if narrow and u8 and c['onnx_kb'] and u8['onnx_kb'] and c['onnx_kb']>.98*u8['onnx_kb'] and c['size_kb']<.98*u8['size_kb']:
         res.append(f"on disk the ONNX file ({c['onnx_kb']:,.1f} KB) is as large as with 8 bits everywhere, since narrower weights are stored in whole bytes for the fast kernels. "+(f"The MINDIR packs them ({c['mindir_kb']:,.1f} KB); " if c['mindir_kb'] else '')+"--set low_bits=int4 packs 4 bits and fewer in the ONNX file, too. Where only the ONNX file counts, uniform 8 is as small.")
