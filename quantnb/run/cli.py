@@ -108,7 +108,9 @@ def _run(yml, device, sets, task_id, resume):
     "The search, from yml to report; the exit code."
     c = _load(yml, sets, task_id)
     if resume and not c.task_id: raise InputError('-r needs the task to go on with', 'name it: -r -t TASK_ID')
+    from quantnb.run.check import check_functions
     from quantnb.run.history import TaskDir
+    if bad := check_functions(c)[0]: raise ConfigError(bad, str(yml)) # seen in the text of the script, before anything is imported
     words = [str(yml), *(['-d',device] if device!='auto' else []), *(w for o in sets or () for w in ('--set',o))]
     folder = TaskDir(c.base_path, c.task_id, c.name).open(resume) # there from now on, for `progress` and the dashboard
     try:
@@ -155,9 +157,12 @@ def run(yml:Yml, device:Device='auto', set_:Sets=None, task_id:TaskId=None, resu
 
 @app.command(short_help='Tell all that is wrong with a yml.', epilog='Example: quantnb check quant.yml')
 def check(yml:Yml, set_:Sets=None):
-    "Only validate the yml; tell everything that is wrong, with its line."
+    "Everything that is wrong with the yml, with its line; what `run` would refuse before its first forward; and what cannot be seen from here."
     c = _load(yml, set_)
-    from quantnb.run.pipeline import check_names
+    from quantnb.run.check import look_ahead
+    bad,unseen = look_ahead(c)
+    if bad: raise ConfigError(bad, str(yml))
+    with _phase('importing MindSpore'), unbroken(): from quantnb.run.pipeline import check_names # which registers all names that a yml may use
     try: check_names(c)
     except InputError:
         if not c.registered.modules: raise
@@ -167,6 +172,7 @@ def check(yml:Yml, set_:Sets=None):
     if file := c.model.model_desc.common.network.file:
         from quantnb.deploy.from_onnx import load_model
         load_model(file)
+    print('not seen from here:\n'+'\n'.join(f'  {o}' for o in unseen))
     print(f'{yml}: good; {len(c.objectives)} objectives ({", ".join(c.objectives)}), widths {c.w_bits}, {c.policy.max_episode} episodes')
 
 # %% ../../nbs/run/04_cli.ipynb #c013

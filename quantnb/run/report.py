@@ -4,8 +4,10 @@
 
 # %% auto #0
 __all__ = ['COLORS', 'COLORS_AT', 'FINAL', 'SAME', 'plot_bits', 'plot_sensitivity', 'plot_rewards', 'plot_front',
-           'plot_strategies', 'Table', 'final_table', 'verdict', 'claims', 'choices', 'finalists_table', 'engine_line',
-           'Live', 'Saved', 'image', 'report_notebook', 'html_page', 'report', 'check_parameters', 'find_upwards']
+           'plot_strategies', 'Table', 'final_table', 'target_lines', 'verdict', 'claims', 'choices', 'finalists_table',
+           'engine_line', 'Html', 'tiles', 'next_steps', 'harm', 'importance', 'layers_table', 'width_share',
+           'sensitivity_map', 'Live', 'Saved', 'image', 'report_notebook', 'html_page', 'report', 'check_parameters',
+           'find_upwards']
 
 # %% ../../nbs/run/03_report.ipynb #c003
 import base64, html, io, json, logging, os, re, tempfile
@@ -150,10 +152,10 @@ def final_table(
     return Table(named[:1]+[asked]*any(v is not None for v in (t.accuracy, t.compress_ratio, t.latency))+named[1:], dict(FINAL, accuracy=f"accuracy ({DATA[data]}{f', {n:,}' if n else ''})"))
 
 # %% ../../nbs/run/03_report.ipynb #c024
-def verdict(
+def target_lines(
     best, # Content of best.json, or the `History` of a search that has ended
-)->str: # One line for each target
-    "Which targets were met, on which data, and by how much the others were missed; then `claims`."
+)->list: # One line for each target
+    "Which targets were met, on which data, and by how much the others were missed."
     best = getattr(best, 'result', best)
     if not isinstance(best, dict): raise InputError('this search has chosen nothing', 'look at the status of its episodes')
     t,m,f = Targets(**best['targets']),best['metrics'],best['float']; miss = best['missed']; res = []
@@ -164,7 +166,13 @@ def verdict(
     if t.accuracy is not None: line('accuracy', acc, t.floor(a0), 'at least' if t.direction=='MAX' else 'at most', f" on the {on_data(role, (best.get('samples') or {}).get(role))}")
     if t.compress_ratio is not None: line('compress_ratio', m.get('compress_ratio'), t.compress_ratio, 'at least')
     if t.latency is not None: line('latency', m.get('latency'), t.latency, 'at most')
-    return '\n'.join([*(res or ['no targets were set']), *claims(best)])
+    return res or ['no targets were set']
+
+def verdict(
+    best, # Content of best.json, or the `History` of a search that has ended
+)->str: # Lines
+    "`target_lines`, then `claims`."
+    return '\n'.join([*target_lines(best), *claims(getattr(best, 'result', best))])
 
 # %% ../../nbs/run/03_report.ipynb #c024a
 SAME = .05 # latencies that differ by less are not told apart
@@ -220,6 +228,107 @@ def engine_line(
     if 'accuracy' not in s: return f"candidates were scored on their own files in ONNX Runtime; float accuracy {s['onnxruntime']:.6g} there and {s['mindspore']:.6g} in MindSpore"+more # of an older version
     return f"candidates were scored on their own files in ONNX Runtime; the float graph has the accuracy {s['accuracy']:.6g}, and on {s['compared_rows']} samples the answers of the network"+more
 
+# %% ../../nbs/run/03_report.ipynb #c061
+class Html(str):
+    "HTML that a page shows as it is."
+    def _repr_html_(self): return str(self)
+    def __repr__(self): return re.sub(r'\s+', ' ', re.sub('<[^>]+>', ' ', self)).strip()
+
+def _tile(value, label, note=''): return f'<div style="flex:1 1 9rem;border:1px solid #8886;border-radius:6px;padding:.5rem .8rem"><div style="font-size:1.5rem;font-weight:600;line-height:1.3">{html.escape(value)}</div><div>{html.escape(label)}</div><div style="opacity:.75;font-size:.85rem">{html.escape(note)}</div></div>'
+
+def tiles(
+    best:dict, # Content of best.json
+)->Html:
+    "Accuracy kept, size gone, latency, targets met."
+    rows = {r['name']:r for r in best.get('table') or []}; f,c = rows.get('float') or best['float'],rows.get('chosen') or best['metrics']; role = rows['chosen'].get('data', 'evaluate') if 'chosen' in rows else 'evaluate'; n = rows['chosen'].get('samples') if 'chosen' in rows else None
+    n = n or (best.get('samples') or {}).get(role); t = Targets(**best['targets']); asked = [k for k in ('accuracy','compress_ratio','latency') if getattr(t, k) is not None]; a,a0 = c.get('accuracy'),f.get('accuracy')
+    disk = (best['files'].get('onnx') or {}).get('bytes'); float_kb = f.get('onnx_kb')
+    res = [_tile('–' if a is None else f'{a:.4g}', 'accuracy'+(f', float {a0:.4g}' if a0 is not None else ''), on_data(role, n)),
+        _tile(f"−{best['metrics']['compress_ratio']:.1f} %", f"size: {best['metrics']['size_kb']:,.0f} of {best['float']['size_kb']:,.0f} KB", (f'ONNX file on disk: {disk/1e3:,.0f} KB'+(f' of {float_kb:,.0f}' if float_kb else '')) if disk else '')]
+    if c.get('latency') and f.get('latency'): s = f['latency']/c['latency']; res.append(_tile(f'{s:.2f}× as fast' if s>=1 else f'{1/s:.2f}× slower', f"{c['latency']:.4g} ms, float {f['latency']:.4g} ms", 'ONNX file, median' if (c.get('latency_p90') or 0)<1.5*c['latency'] else f"ONNX file, median; disturbed, 90 % take up to {c['latency_p90']:.4g} ms"))
+    res.append(_tile(f"{len(asked)-len(best['missed'])} of {len(asked)}" if asked else 'none set', 'targets met', 'missed: '+', '.join(best['missed']) if best['missed'] else ', '.join(asked)))
+    return Html(f'<div style="display:flex;flex-wrap:wrap;gap:.6rem">{"".join(res)}</div>')
+
+# %% ../../nbs/run/03_report.ipynb #c062
+def next_steps(
+    best:dict, # Content of best.json
+    h:History, # Of the same task
+    root, # Its folder
+    yml:str='', # Name of the configuration in it; '' for a task that was made in Python
+)->Html:
+    "What to do with the result, with commands to copy."
+    root = Path(root).resolve(); where = f'{root.parent.name}/{root.name}'; e = html.escape; res = []
+    def say(text, *code): res.append(f'<li style="margin:.35rem 0">{e(text)}'+''.join(f'<pre style="margin:.2rem 0;padding:.3rem .6rem;background:#8882;white-space:pre-wrap;overflow-wrap:anywhere">{e(o)}</pre>' for o in code)+'</li>')
+    files = [f'{where}/output/{f["path"]}' for f in best['files'].values()]
+    if files: say(('Nothing meets all targets; this is the nearest. ' if best['missed'] else '')+'Deploy: the first runs in ONNX Runtime, a MINDIR in MindSpore.' if len(files)>1 else 'Deploy this file.', '\n'.join(files))
+    for o in claims(best): say(o[0].upper()+o[1:])
+    b = h.leader; f = sorted(h.front(('accuracy','compress_ratio')), key=lambda r: r.metrics['compress_ratio']); sign = -1 if h.objectives.get('accuracy')=='MIN' else 1
+    def other(r, word): say(f"{word}: episode {r.episode}, accuracy {r.metrics['accuracy']:.4g} on the search data, {r.metrics['compress_ratio']:.4g} % removed"+('' if r.feasible else f" (misses {', '.join(r.missed)})")+'.', f'quantnb export {where} --episode {r.episode}' if yml else f"export_episode('{where}', {r.episode}, task=task)")
+    if b:
+        small = next((r for r in f if r.metrics['compress_ratio']>b.metrics['compress_ratio']+.05), None); good = next((r for r in reversed(f) if sign*r.metrics['accuracy']>sign*b.metrics['accuracy']), None)
+        if small: other(small, 'Smaller')
+        if good: other(good, 'More accurate on the search data')
+    if best['stop_reason'] in ('max_episode','interrupted') and len(h):
+        late = b is not None and b.episode>=.8*len(h)
+        say('Go on with more episodes'+(': the delivered one came late, so there may be better ones.' if late else '; the delivered one came early, so not much is to be expected.'), f"quantnb run {where}/output/{yml} -r -t {root.name} --set max_episode={2*len(h)}" if yml else f"tune(task.replace(max_episode={2*len(h)}), task_id='{root.name}', resume=True)")
+    say('Look at every episode, or compare with another run.', f"dashboard('{where}')   # in JupyterLab", f'quantnb compare {where} OTHER_TASK')
+    return Html(f'<ul style="padding-left:1.2rem">{"".join(res)}</ul>')
+
+# %% ../../nbs/run/03_report.ipynb #c067
+def harm(
+    head:dict, # First record of a history
+    strategy:Strategy,
+)->dict: # Layer path to the rise of the divergence, where it was measured
+    "What each layer alone does to the outputs at its width, the others at their widest."
+    rows = head.get('sensitivity') or []; at = {(r['path'],r['w'],r['a']):r for r in rows}; near = {(r['path'],r['w']):r for r in rows}
+    found = {p: at.get((p,b.w,b.a)) or near.get((p,b.w)) for p,b in strategy.items()}
+    return {p: max(0., r['divergence']-r['base']) for p,r in found.items() if r}
+
+def importance(
+    h:History,
+)->dict: # Layer path to a rank correlation, or None where the width never changes
+    "Rank correlation (Spearman) of each layer's width with the accuracy, over the episodes."
+    from scipy.stats import spearmanr
+    rs = [r for r in h.ok if r.status=='ok' and r.metrics.get('accuracy') is not None]; acc = [r.metrics['accuracy'] for r in rs]
+    if len(rs)<10 or len(set(acc))<2: return {}
+    widths = {p: [r.strategy[p].w for r in rs] for p in rs[0].strategy}
+    return {p: float(spearmanr(w, acc).statistic) if len(set(w))>1 else None for p,w in widths.items()}
+
+def layers_table(
+    head:dict, # First record of a history
+    h:History,
+    strategy:Strategy,
+)->Table: # The most harmful first
+    "Layers by the harm of their own width."
+    hurt,corr,ls = harm(head, strategy),importance(h),{l['path']:l for l in head['layers']}; n,m = (sum(ls[p][k] if k=='macs' else int(np.prod(ls[p]['weight_shape'])) for p in strategy) or 1 for k in ('n','macs'))
+    rows = [dict(layer=p, bits=str(b), harm=hurt.get(p), importance=corr.get(p), weights=100*float(np.prod(ls[p]['weight_shape']))/n, macs=100*ls[p]['macs']/m) for p,b in strategy.items()]
+    rows.sort(key=lambda r: -(r['harm'] if r['harm'] is not None else -1))
+    cols = dict(layer='layer', bits='bits', harm='divergence it adds', importance='importance', weights='% of the weights', macs='% of the MACs')
+    return Table(rows, {k:v for k,v in cols.items() if any(r[k] is not None for r in rows)})
+
+def width_share(
+    head:dict, # First record of a history
+    strategy:Strategy,
+)->Table:
+    "Share of layers, weights and multiply-accumulates at each width of the weights."
+    ls = {l['path']:l for l in head['layers']}; size = {p:int(np.prod(ls[p]['weight_shape'])) for p in strategy}; n,m = sum(size.values()) or 1,sum(ls[p]['macs'] for p in strategy) or 1
+    return Table([dict(bits=w if w<32 else 'float', layers=len(ps), weights=100*sum(size[p] for p in ps)/n, macs=100*sum(ls[p]['macs'] for p in ps)/m) for w in sorted({b.w for b in strategy.values()}) for ps in [[p for p,b in strategy.items() if b.w==w]]], dict(bits='bits of the weights', layers='layers', weights='% of the weights', macs='% of the MACs'))
+
+def sensitivity_map(
+    rows:list, # Of the first record of a history
+    strategy:Strategy=None, # Whose widths have a frame
+)->Html: # A column a layer, in the order of the strip
+    "Divergence from float with one layer at another width, as cells whose depth is its logarithm."
+    ps,bs = sorted(dict.fromkeys(r['path'] for r in rows), key=lambda p: list(strategy or ()).index(p) if p in (strategy or ()) else 10**6),sorted({(r['w'],r['a']) for r in rows}); at = {(r['path'],r['w'],r['a']):max(r['divergence'], 1e-9) for r in rows}; vs = np.log10(list(at.values())); lo,hi = vs.min(),vs.max()
+    def cell(p, w, a):
+        v = at.get((p,w,a))
+        if v is None: return '<td></td>'
+        mine = strategy is not None and p in strategy and (strategy[p].w,strategy[p].a)==(w,a)
+        return f'<td title="{html.escape(p)} {Bits(w, a)}: {v:.3g}" style="padding:0;min-width:14px;height:20px;border:{"2px solid #d9730d" if mine else "1px solid #8883"};background:color-mix(in srgb, #1f77b4 {8+92*(np.log10(v)-lo)/((hi-lo) or 1):.0f}%, transparent)"></td>'
+    body = ''.join(f'<tr><th scope="row" style="font-weight:400;white-space:nowrap;padding:0 .5rem 0 0;border:0;text-align:right">{Bits(*b)}</th>'+''.join(cell(p, *b) for p in ps)+'</tr>' for b in bs)
+    names = ''.join(f'<th scope="col" style="border:0;padding:0;vertical-align:bottom;font-weight:400"><span style="writing-mode:vertical-rl;transform:rotate(180deg);font-size:.75rem;max-height:11rem;overflow:hidden">{html.escape(p)}</span></th>' for p in ps)
+    return Html(f'<div style="overflow-x:auto" tabindex="0"><table style="border-collapse:collapse;border:0"><thead><tr><th style="border:0"></th>{names}</tr></thead><tbody>{body}</tbody></table></div><p style="font-size:.85rem;opacity:.8">depth of colour: logarithm of the divergence, from {10**lo:.2g} to {10**hi:.2g}; a frame: the delivered width; a tip: the figure</p>')
+
 # %% ../../nbs/run/03_report.ipynb #c015
 class Live:
     "A widget for the page, and pictures or a table for where scripts do not run."
@@ -255,20 +364,22 @@ _INTRO = """# Report of task `{id}`
 
 This notebook was made and run by `quantnb report`; every figure comes from the files beside it."""
 _CELLS = [
- ('md', '## Result'), ('code', "task = TaskDir.at(folder); head,h = task.read()\nbest = json.loads(task.best_file.read_text())\nprint(f\"{best['stop_reason']} after {best['episodes']} episodes, {best['forward_samples']:,} samples, {best['seconds']:.0f} s; delivered: episode {best['episode']}\")\nprint(verdict(best))"),
+ ('code', "task = TaskDir.at(folder); head,h = task.read()\nbest = json.loads(task.best_file.read_text()); yml = next((f.name for f in sorted(task.output.glob('*.y*ml')) if f.name!='task.yml'), '')\ntiles(best)"),
+ ('code', "print(f\"{best['stop_reason']} after {best['episodes']} episodes, {best['forward_samples']:,} samples, {best['seconds']:.0f} s; delivered: episode {best['episode']}\")\nprint('\\n'.join(target_lines(best)))"),
+ ('md', '## What to do next'), ('code', "next_steps(best, h, task.root, yml)"), ('md', '## What it is compared with'),
  ('code', "final_table(best)"), ('code', "print(choices(best))"),
  ('md', "Accuracy is the user's function run on the exported file; the heading says on which data, and *asked* is the target on that same data. *size KB* is the definition of the project (weights at their width, biases, scales) and what *removed* is counted in; the files are as they are on disk. Latency is the ONNX file in ONNX Runtime."),
  ('md', '## Why this one'), ('md', 'The search chooses on its own data; the best few were then evaluated from their files on the confirmation data, and the first in the order of preference is delivered: targets met, reward, accuracy, size removed, latency.'), ('code', "finalists_table(best) if best.get('confirm') else print(f\"no confirmation: episode {best['episode']} is the first in the order of preference on the search data\")"),
- ('md', '## The network and its bits'), ('md', 'A click on a layer chooses it in the strip, in the graph and above the histogram, which begins with the weight that suffers most.'), ('code', "s = Strategy.from_json(best['strategy']); layers = [Layer.from_json(l) for l in head['layers']]; views = task.views(best['strategy']); layer = dict(selected='layer', path='layer')\nLive(BitStrip(layers, s, readonly=True), plot_bits(s), *([plot_bits(s, 'a')] if len({b.a for b in s.values()})>1 else []), links=layer)"),
+ ('md', '## The network and its bits'), ('md', '*W4 A8* stands for weights of 4 bits and activations of 8. *SQNR*, below the histogram, is the signal-to-quantization-noise ratio of a tensor: 10 log₁₀ of its energy over that of the rounding error, in dB; 6 dB are one bit. *MACs* are multiply-accumulates. A click on a layer chooses it in the strip, in the graph and above the histogram, which begins with the weight that suffers most.'), ('code', "s = Strategy.from_json(best['strategy']); layers = [Layer.from_json(l) for l in head['layers']]; views = task.views(best['strategy']); layer = dict(selected='layer', path='layer')\nLive(BitStrip(layers, s, readonly=True), plot_bits(s), *([plot_bits(s, 'a')] if len({b.a for b in s.values()})>1 else []), links=layer)"),
  ('code', "table = Table([dict(layer=l.path, kind=l.kind, weights=str(l.weight_shape), MACs=l.macs, bits=str(s.get(l.path, Bits())), why=l.reason or l.note) for l in layers])\nLive(Saved('graphview', views['graph']), table, links=layer) if views else table"),
  ('code', "if views and views['tensors']: display(Live(Saved('histogram', views['tensors']), links=layer, answers=views['answers']))"),
- ('md', '## Files'), ('code', "Table([dict(format=k, **{c:v.get(c) for c in ('path','bytes','accuracy','latency','integer_macs','sha256')}) for k,v in best['files'].items()])"),
+ ('md', '## Which layers cost what'), ('md', 'Sorted by harm: what the width of one layer alone adds to the *divergence* of the outputs from float (the Kullback–Leibler divergence, KL, for scores; 0 for the same outputs). *Importance* is the rank correlation of its width with the accuracy over all episodes, from −1 to 1; it needs 10 episodes.'), ('code', "layers_table(head, h, s)"), ('code', "width_share(head, s)"), ('code', "sensitivity_map(head['sensitivity'], s) if head.get('sensitivity') else print('sensitivities were not measured')"),
+ ('md', '## Files'), ('code', "Table([dict(format=k, **{c:v.get(c) for c in ('path','bytes','accuracy','latency','integer_macs','sha256')}) for k,v in best['files'].items()], dict(format='format', path='path', bytes='bytes on disk', accuracy=f\"accuracy ({DATA['evaluate']} data)\", latency='latency ms', integer_macs='MACs on integers', sha256='sha256'))"),
  ('code', "print(engine_line(head))"),
- ('md', 'Layers that are not on integer kernels, found in the graph that the runtime makes of the file:'), ('code', "why = best['files'].get('onnx', {}).get('float_layers') or {}\nTable([dict(layer=p, why=w) for p,w in why.items()]) if why else 'none'"),
- ('md', 'Agreement of each file with its simulation at several batch sizes, on as many rows as fit; before the search the same was done with files of random strategies. Scores are compared by their arg-max, embeddings and maps by the cosine of their rows:'), ('code', "checks = [*best.get('parity', {}).items(), *((f'onnx, random {k+1}', p) for k,p in enumerate(head.get('engine', {}).get('parity', [])))]\nprint('\\n'.join(f\"{f}: {p['note']}\" for f,p in checks if p.get('note')))\nTable([dict(file=f, batch=n, measure=r.get('measure', 'same arg-max'), agreement=r['agreement'], error=r.get('error'), max_diff=r['max_diff'], rows=r.get('rows')) for f,p in checks for n,r in p['batches'].items()])"),
- ('md', '## The search'), ('md', 'Both axes can be any metric; a click on a point selects its episode in all pictures and in the table.'), ('code', "front = FrontPlot(h, near=True, selected=best['episode'])\nLive(front, plot_front(h))"), ('code', "if any(r.metrics.get('latency') for r in h): display(Live(FrontPlot(source=front, x='latency', near=True), plot_front(h, 'latency'), shared=True))"),
+ ('md', 'Layers that are not on integer kernels, found in the graph that the runtime makes of the file:'), ('code', "why = best['files'].get('onnx', {}).get('float_layers') or {}\nTable([dict(layer=p, why=w) for p,w in why.items()]) if why else print('none')"),
+ ('md', 'Agreement of each file with its simulation at several batch sizes, on as many rows as fit; before the search the same was done with files of random strategies. Scores are compared by their arg-max, embeddings and maps by the cosine of their rows:'), ('code', "checks = [*best.get('parity', {}).items(), *((f'onnx, random {k+1}', p) for k,p in enumerate(head.get('engine', {}).get('parity', [])))]\nnoted = [f\"{f}: {p['note']}\" for f,p in checks if p.get('note')]; noted and print('\\n'.join(noted))\nTable([dict(file=f, batch=n, measure=r.get('measure', 'same arg-max'), agreement=r['agreement'], error=r.get('error'), max_diff=r['max_diff'], rows=r.get('rows')) for f,p in checks for n,r in p['batches'].items()])"),
+ ('md', '## The search'), ('md', '*BOPs* are bit operations: MACs times the bits of weight and activation. Both axes can be any metric; a click on a point selects its episode in all pictures and in the table.'), ('code', "front = FrontPlot(h, near=True, selected=best['episode'])\nLive(front, plot_front(h))"), ('code', "if any(r.metrics.get('latency') for r in h): display(Live(FrontPlot(source=front, x='latency', near=True), plot_front(h, 'latency'), shared=True))"),
  ('code', "Live(FrontPlot(source=front, x='episode', y='reward'), plot_rewards(h), shared=True)"), ('code', "Live(BitMap(front), plot_strategies(h), shared=True)"), ('code', "Live(EpisodeTable(front, sort='reward'), shared=True)"),
- ('code', "if head.get('sensitivity'): plot_sensitivity(head['sensitivity']); plt.show()"),
  ('md', '## Failed trials'), ('code', "Table([dict(episode=r.episode, reason=r.reason) for r in h if r.status=='failed']) if any(r.status=='failed' for r in h) else print('none')"),
  ('md', '## Environment and notes'), ('code', "print(json.dumps({**head['environment'], 'seed':head['seed']}, indent=1))\nprint('\\n'.join(head['notes']))"),
 ]
@@ -293,7 +404,7 @@ def html_page(
     "A page that reads well in light and dark."
     return f"""<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title><style>
 :root {{color-scheme: light dark}} body {{font: 16px/1.5 system-ui, sans-serif; max-width: 56rem; margin: 2rem auto; padding: 0 1rem}}
-table:not(.qnb table) {{border-collapse: collapse; font-size: .85rem; display: block; overflow-x: auto}} :is(td,th):not(.qnb *) {{border: 1px solid #8886; padding: .2rem .5rem; font-variant-numeric: tabular-nums}} td:last-child:not(.qnb *) {{overflow-wrap: anywhere; max-width: 22rem}} .qnb {{margin: 1rem 0}}
+table:not(.qnb table) {{border-collapse: collapse; font-size: .85rem; display: block; overflow-x: auto; margin: .8rem 0}} td:first-child:not(.qnb *) {{white-space: nowrap}} :is(td,th):not(.qnb *) {{border: 1px solid #8886; padding: .2rem .5rem; font-variant-numeric: tabular-nums}} td:last-child:not(.qnb *) {{overflow-wrap: anywhere; max-width: 22rem}} .qnb {{margin: 1rem 0}}
 img {{max-width: 100%; background: #fff}} pre {{white-space: pre-wrap; overflow-wrap: anywhere; padding: .5rem; background: #8882}} .jp-InputPrompt,.jp-OutputPrompt,.prompt,.anchor-link {{display: none}}
 details {{opacity: .7; font-size: .8rem}}</style></head><body>{body}</body></html>"""
 
