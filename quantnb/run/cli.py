@@ -267,6 +267,8 @@ def export(task_dir:TaskDir_, episode:Annotated[Optional[int], typer.Option('-e'
     with _phase('importing the script'): task = Task.from_yaml(yml)
     fs = export_episode(t.root, episode, task, folder=folder, phase=_phase) if r else export_strategy(s, folder, task, phase=_phase)
     if r: n = t.read()[1].samples.get('evaluate'); print(f"episode {episode}: accuracy {r.metrics['accuracy']:.6g} on the {on_data('evaluate', n)}, {r.metrics['compress_ratio']:.4g} % removed"+('' if r.feasible else f"; misses {', '.join(r.missed)}"))
+    b = json.loads(t.best_file.read_text()) if t.best_file.exists() else {}
+    if r and b.get('episode')==episode and b.get('rounding')=='in sequence': print(f'the delivered files of this episode, whose weights were rounded once more, are in {t.best_dir}')
     for f,b in fs.items(): print(f'{b/1e3:10,.1f} KB  {folder/f}')
 
 @app.command(short_help='Runs side by side.', epilog='Example: quantnb compare tasks/monday tasks/tuesday')

@@ -215,7 +215,7 @@ def finalists_table(
 )->Table:
     "The candidates of the last choice, with what they came to on the search and on the confirmation data, and why one won."
     b = getattr(best, 'result', best) or {}; n = b.get('samples') or {}; rows = (b.get('confirm') or {}).get('candidates') or []
-    return Table([dict(r, why=r.get('why') or ('delivered' if r['episode']==b['episode'] else None)) for r in rows], dict(episode='episode', searched=f"accuracy ({on_data('evaluate', n.get('evaluate'))})", accuracy=f"accuracy ({on_data('confirm', n.get('confirm'))})", reward='reward on it', compress_ratio='removed %', latency='latency ms', why='outcome'))
+    return Table([dict(r, why=r.get('why') or ('delivered' if r['episode']==b['episode'] else None)) for r in rows], dict(episode='episode', **(dict(rounding='weights rounded') if any(r.get('rounding') for r in rows) else {}), searched=f"accuracy ({on_data('evaluate', n.get('evaluate'))})", accuracy=f"accuracy ({on_data('confirm', n.get('confirm'))})", reward='reward on it', compress_ratio='removed %', latency='latency ms', why='outcome'))
 
 # %% ../../nbs/run/03_report.ipynb #c025
 def engine_line(
