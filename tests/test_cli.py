@@ -188,6 +188,7 @@ def test_another_point_another_run_and_what_is_left_behind(folder, tmp_path, cap
     capsys.readouterr(); assert main(['export', str(first), '--episode', '99'])==2 and 'on the front are' in capsys.readouterr().err
     assert main(['list', str(tasks)])==0; io = capsys.readouterr().out.splitlines(); assert [l.split()[:2] for l in io[1:]]==[['first','finished'],['second','finished']] and 'delivered' in io[1]
     assert main(['compare', str(first), str(tasks/'second')])==0; io = capsys.readouterr(); assert 'removed % asked' in io.out and 'differ)' in io.out and 'data:image/png' in (tasks/'compare.html').read_text()
+    assert main(['note', str(first), 'the first try'])==0 and main(['list', str(tasks)])==0 and 'the first try' in capsys.readouterr().out.splitlines()[2]
     assert main(['--version'])==0 and capsys.readouterr().out.startswith('quantnb ')
     assert {f.name for f in tmp_path.iterdir()}-before<={'tasks','__pycache__'}, sorted(f.name for f in tmp_path.iterdir())
 

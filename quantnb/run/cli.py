@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['app', 'CODES', 'Yml', 'Device', 'Sets', 'TaskId', 'Resume', 'TaskDir_', 'Commands', 'unbroken', 'choose_device',
-           'run', 'check', 'explain', 'progress', 'report', 'export', 'compare', 'list_', 'batch', 'vega', 'mxops',
-           'main']
+           'run', 'check', 'explain', 'progress', 'report', 'export', 'compare', 'list_', 'note', 'batch', 'vega',
+           'mxops', 'main']
 
 # %% ../../nbs/run/04_cli.ipynb #c003
 import json, logging, os, shlex, signal, sys, threading
@@ -286,6 +286,12 @@ def list_(folder:Annotated[Path, typer.Argument(metavar='FOLDER', help='folder t
     "State, result and time of every run in a folder."
     from quantnb.run.runs import list_runs
     t = list_runs(folder); print(t if t.rows else f'no task in {folder}')
+
+@app.command(short_help="One's own words on a run.", epilog='Examples: quantnb note tasks/quant_caption "beam width 1, new checkpoint" | quantnb note tasks/quant_caption')
+def note(task_dir:TaskDir_, text:Annotated[Optional[str], typer.Argument(metavar='TEXT', help='the note; it is printed if it is left out, and taken away if it is empty')]=None):
+    "Keep a note on a run; list, compare and the report show it."
+    from quantnb.run.runs import note_run
+    print(note_run(task_dir, text))
 
 # %% ../../nbs/run/04_cli.ipynb #c017
 @app.command(short_help='A notebook over a grid of parameters.', epilog='Examples: quantnb batch examples/fashion/grid.yml | quantnb batch grid.yml --workers 4 | quantnb batch grid.yml --list. '

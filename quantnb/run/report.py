@@ -364,7 +364,7 @@ _INTRO = """# Report of task `{id}`
 
 This notebook was made and run by `quantnb report`; every figure comes from the files beside it."""
 _CELLS = [
- ('code', "task = TaskDir.at(folder); head,h = task.read()\nbest = json.loads(task.best_file.read_text()); yml = next((f.name for f in sorted(task.output.glob('*.y*ml')) if f.name!='task.yml'), '')\ntiles(best)"),
+ ('code', "task = TaskDir.at(folder); head,h = task.read()\nbest = json.loads(task.best_file.read_text()); yml = next((f.name for f in sorted(task.output.glob('*.y*ml')) if f.name!='task.yml'), '')\nif (note := task.output/'note.txt').exists(): print(note.read_text().strip())\ntiles(best)"),
  ('code', "print(f\"{best['stop_reason']} after {best['episodes']} episodes, {best['forward_samples']:,} samples, {best['seconds']:.0f} s; delivered: episode {best['episode']}\")\nprint('\\n'.join(target_lines(best)))"),
  ('md', '## What to do next'), ('code', "next_steps(best, h, task.root, yml)"), ('md', '## What it is compared with'),
  ('code', "final_table(best)"), ('code', "print(choices(best))"),
