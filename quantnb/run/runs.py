@@ -30,7 +30,7 @@ def run_row(
 
 def list_runs(
     folder='tasks', # That holds the folders of tasks
-)->'Table': # One row each, the newest last
+): # `Table`, one row each, the newest last
     "The runs of a folder."
     from quantnb.run.report import Table
     folder = Path(folder)
@@ -72,7 +72,7 @@ class Comparison:
         if len(set(floats))>1: res.append('the float accuracies are not the same, so neither are the data or the weights: '+', '.join(f'{n} {a:.6g}' for n,a in zip(self.names, floats)))
         if len({h.samples.get('evaluate') for h in self.histories})>1: res.append('the search data are of different sizes: '+', '.join(f"{n} {h.samples.get('evaluate') or 'unknown':,}" for n,h in zip(self.names, self.histories)))
         return res
-    def table(self)->'Table': # A column a run
+    def table(self): # `Table`, a column a run
         "What was asked, what came out, and what it took."
         from quantnb.run.report import Table
         cols = [self._column(*o) for o in zip(self.heads, self.histories, self.bests)]; keys = list(dict.fromkeys(k for c in cols for k in c))
@@ -86,7 +86,7 @@ class Comparison:
         env = head.get('environment', {})
         note = TaskDir.at(h.folder).output/'note.txt' if h.folder else None; m['note'] = note.read_text('utf-8').strip() if note and note.exists() else None
         return m | {'stop':h.stop_reason or 'no end', 'episodes':len(h), 'seconds':round(sum(o.seconds for o in h), 1), 'seed':head.get('seed'), 'machine':f"{env.get('cpu', '')}, {env.get('cores', '')} cores"}
-    def layers(self)->'Table':
+    def layers(self): # `Table`
         "The layers whose widths are not the same in all runs."
         from quantnb.run.report import Table
         ss = [h.leader.strategy if h.leader else {} for h in self.histories]; paths = list(dict.fromkeys(p for s in ss for p in s))
@@ -152,7 +152,7 @@ def read_episode(
 def export_strategy(
     strategy:Strategy,
     folder, # Where the files go
-    task:'Task',
+    task, # `Task`
     exporter=None, # Of a search that is prepared; None: the network is calibrated first
     phase=None, # Context manager of a phase's name, to show what is being done
 )->dict: # File name to bytes
@@ -172,7 +172,7 @@ def export_strategy(
 def export_episode(
     root, # Folder of a task
     episode:int,
-    task:'Task'=None, # None: by the yml in the folder
+    task=None, # `Task`; None: by the yml in the folder
     exporter=None, # Of a search that is prepared; None: the network is calibrated first
     folder=None, # Where the files go; output/export/<episode> if None
     phase=None, # Context manager of a phase's name, to show what is being done
