@@ -47,6 +47,7 @@ from .run.trial import *
 from .run.prepare import *
 from .run.pipeline import *
 from .run.report import *
+from .run.runs import *
 from .run.batch import *
 from .panels.bitstrip import BitStrip
 from .panels.front import FrontPlot

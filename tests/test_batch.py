@@ -74,7 +74,7 @@ def test_skip_repeat_and_summary(grid, tmp_path, capsys):
     rows = list(csv.DictReader((tmp_path/'out'/'summary.csv').open()))
     assert [r['status'] for r in rows]==['complete','complete','failed'] and float(rows[0]['accuracy'])==92 and float(rows[1]['compress_ratio'])==75
     page = (tmp_path/'out'/'summary.html').read_text()
-    assert 'href="bits=4/lesson.ipynb"' in page and 'data:image/png' in page and 'http' not in page
+    assert 'href="bits=4/lesson.html"' in page and 'lesson' in (tmp_path/'out'/'bits=4'/'lesson.html').read_text() and 'data:image/png' in page and 'http' not in page
     stamps = {k:record(tmp_path, k)['started'] for k in ('bits=4','bits=8',bad)}; (tmp_path/'mended').write_text(''); time.sleep(1)
     assert main(['batch', str(yml)])==0
     new = {k:record(tmp_path, k)['started'] for k in stamps}

@@ -2,6 +2,7 @@
 import json, os, signal, subprocess, sys, textwrap, time
 from pathlib import Path
 import pytest
+from quantnb.run.history import progress
 from quantnb.run.cli import main
 
 fashion = Path(__file__).parent.parent/'examples'/'fashion'
@@ -127,6 +128,15 @@ def test_bad_input(name, folder, tmp_path, capsys):
     for w in words: assert w in err
     assert not (tmp_path/'tasks'/'demo').exists(), 'something was written'
 
+HEAVY = ('mindspore','numpy','onnx','onnxruntime','matplotlib','scipy','IPython')
+@pytest.mark.parametrize('words', (['--help'], ['run','--help'], ['run','quant.yml'], ['check','quant.yml'], ['explain','quant.yml']))
+def test_what_needs_no_network_imports_none(words, folder, tmp_path):
+    "Help, and everything that is wrong with a yml: nothing that takes seconds is imported for it."
+    folder(('trainer: {seed: 1', 'trainer: {sed: 1') if words!=['run','quant.yml'] else ('ori_eval_func: evaluate', 'ori_eval_func: evaluat')) # a function that is not there is seen in the text of the script
+    code = f"import sys\nfrom quantnb.run.cli import main\ncode = main({words})\nprint('imported', [m for m in {HEAVY} if m in sys.modules])\nsys.exit(code)"
+    r = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=tmp_path)
+    assert 'imported []' in r.stdout and r.returncode==(0 if '--help' in words else 2), r.stdout+r.stderr
+
 def test_missing_file(tmp_path, capsys):
     code,_,err = run(tmp_path/'quant.yml', capsys=capsys)
     assert code==2 and 'no such file' in err
@@ -154,7 +164,7 @@ def test_run_twice_progress_and_report(folder, tmp_path, capsys):
     code,out,err = run(yml, capsys=capsys)
     assert code==0, err
     task = tmp_path/'tasks'/'demo'; best = json.loads((task/'output'/'best.json').read_text())
-    for row in ('float','chosen','uniform 8','uniform 4'): assert row in out
+    for row in ('float','asked','delivered','uniform 8','uniform 4'): assert row in out
     assert str(task/'output'/'best'/'model.onnx') in out and (task/'output'/'report.html').exists() and (task/'output'/'report.ipynb').exists()
     assert best['feasible'] and best['episodes']==8 and best['stop_reason']=='max_episode'
     assert best['files']['onnx']['integer_macs']==1 and all(best['parity'][f]['agreement']>=.99 for f in ('onnx','mindir'))
@@ -163,6 +173,29 @@ def test_run_twice_progress_and_report(folder, tmp_path, capsys):
     assert code==2 and '-r -t demo' in err
     assert main(['progress', str(task)])==0 and json.loads(capsys.readouterr().out)['episodes']==8
     assert main(['report', str(task)])==0
+
+def test_another_point_another_run_and_what_is_left_behind(folder, tmp_path, capsys):
+    "The files of an episode that was not delivered, a strategy of one's own, two runs side by side, the list of runs; and the working folder holds nothing but the folder of tasks."
+    yml = folder(); before = {f.name for f in tmp_path.iterdir()}
+    assert run(yml, '-t', 'first', capsys=capsys)[0]==0 and run(yml, '-t', 'second', '--set', 'compress_threshold=80', '--set', 'max_episode=5', capsys=capsys)[0]==0
+    tasks = tmp_path/'tasks'; first = tasks/'first'; best = json.loads((first/'output'/'best.json').read_text()); rows = [r for r in history(first) if 'strategy' in r]
+    other = next(r for r in rows if r['strategy']!=best['strategy'])
+    assert main(['export', str(first), '--episode', str(other['episode'])])==0, capsys.readouterr().err
+    out = first/'output'/'export'/str(other['episode']); io = capsys.readouterr(); assert str(out/'model.onnx') in io.out and 'on the search data, 64 samples' in io.out
+    assert json.loads((out/'strategy.json').read_text())==other['strategy'] and (out/'model.mindir').stat().st_size and (out/'model.onnx').read_bytes()!=(first/'output'/'best'/'model.onnx').read_bytes()
+    assert main(['export', str(first), '--strategy', str(first/'output'/'best'/'strategy.json'), '-o', str(tasks/'own')])==0
+    assert (tasks/'own'/'model.onnx').stat().st_size and json.loads((tasks/'own'/'strategy.json').read_text())==best['strategy']
+    capsys.readouterr(); assert main(['export', str(first), '--episode', '99'])==2 and 'on the front are' in capsys.readouterr().err
+    assert main(['list', str(tasks)])==0; io = capsys.readouterr().out.splitlines(); assert [l.split()[:2] for l in io[1:]]==[['first','finished'],['second','finished']] and 'delivered' in io[1]
+    assert main(['compare', str(first), str(tasks/'second')])==0; io = capsys.readouterr(); assert 'removed % asked' in io.out and 'differ)' in io.out and 'data:image/png' in (tasks/'compare.html').read_text()
+    assert main(['note', str(first), 'the first try'])==0 and main(['list', str(tasks)])==0 and 'the first try' in capsys.readouterr().out.splitlines()[2]
+    assert main(['--version'])==0 and capsys.readouterr().out.startswith('quantnb ')
+    assert {f.name for f in tmp_path.iterdir()}-before<={'tasks','__pycache__'}, sorted(f.name for f in tmp_path.iterdir())
+
+def test_a_graph_that_does_not_compile_leaves_nothing_in_the_working_folder(tmp_path):
+    code = "import quantnb, mindspore as ms, numpy as np\nfrom mindspore import nn, ops\nms.set_context(mode=ms.GRAPH_MODE)\nclass N(nn.Cell):\n    def construct(self, x): return ops.matmul(x, ops.ones((3,5), ms.float32))\ntry: N()(ms.Tensor(np.ones((2,4), np.float32)))\nexcept Exception as e: print('failed')\n"
+    (tmp_path/'f.py').write_text(code); r = subprocess.run([sys.executable, 'f.py'], capture_output=True, text=True, cwd=tmp_path)
+    assert 'failed' in r.stdout and {f.name for f in tmp_path.iterdir()}=={'f.py'}, r.stderr
 
 def test_targets_missed(folder, tmp_path, capsys):
     code,out,err = run(folder(('compress_threshold: 74', 'compress_threshold: 74\n    acc_threshold: 101')), capsys=capsys)
@@ -213,6 +246,20 @@ def test_ctrl_c_ends_cleanly_and_can_be_resumed(folder, tmp_path):
     r = subprocess.run([sys.executable, '-m', 'quantnb.run.cli', 'run', str(yml), '-d', 'CPU', '-r', '-t', 'demo', '--set', f'max_episode={n+3}'], capture_output=True, text=True, cwd=tmp_path, timeout=300)
     assert r.returncode==0, r.stderr
     assert json.loads((task/'output'/'best.json').read_text())['episodes']==n+3
+
+def test_every_phase_has_a_name_and_a_second_ctrl_c_says_what_it_does(folder, tmp_path):
+    "A task that is starting can be looked at; the phases are on the terminal and in the folder; twice Ctrl-C ends at once and tells what there is."
+    yml = folder(('evaluate', 'slow'), ('max_episode: 8', 'max_episode: 300')); task = tmp_path/'tasks'/'demo'
+    p = subprocess.Popen([sys.executable, '-m', 'quantnb.run.cli', 'run', str(yml), '-d', 'CPU'], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path); seen = set()
+    for _ in range(1200):
+        if (task/'.lock').exists() and (s := progress(task))['phase']: seen.add((s['state'], s['phase']))
+        if ('running','episodes') in seen: break
+        time.sleep(.05)
+    assert ('starting','importing MindSpore') in seen and ('starting','calibration') in seen or len({k for s,k in seen if s=='starting'})>=3, seen
+    time.sleep(1); p.send_signal(signal.SIGINT); time.sleep(.05); p.send_signal(signal.SIGINT); out,_ = p.communicate(timeout=120)
+    assert p.returncode==130 and 'Ctrl-C once more ends at once' in out and '-r -t demo' in out, out
+    assert 'ended at once' in out or json.loads((task/'output'/'best.json').read_text())['stop_reason']=='interrupted', out
+    for k in ('importing MindSpore','calibration','sensitivities','episodes'): assert f'{k}: ' in out, k
 
 def test_ctrl_c_inside_a_graph(tmp_path):
     "The example's own evaluation, so that the signal comes while MindSpore runs a graph."

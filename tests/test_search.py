@@ -1,12 +1,16 @@
-"The budget projection, strategies and actions, and the front, as properties of random networks; then whole searches: a latency target, a confirmation that decides otherwise, callbacks and rewards that raise."
+"The budget projection, strategies and actions, and the front, as properties of random networks; the one order of preference; then whole searches: a latency target, a confirmation that decides otherwise, callbacks and rewards that raise."
 import json
-import mindspore # before onnx
+import mindspore as ms # before onnx
 import numpy as np, onnx, pytest
 from hypothesis import given, settings, strategies as st
 from quantnb.types import Bits, History, InputError, Latency, Layer, Record, Strategy, Targets
 from quantnb.graph.cost import CostModel
 from quantnb.device.measure import register_runner
+from quantnb.panels.front import FrontPlot
+from quantnb.run.history import TaskDir, progress
 from quantnb.run.pipeline import SearchPipeStep
+from quantnb.run.prepare import uniforms
+from quantnb.run.report import final_table, finalists_table, verdict
 from quantnb.search.codec import QuantRLCodec, project as onto_budget
 from quantnb.task import lesson_task
 
@@ -137,7 +141,64 @@ def test_the_front_holds_no_dominated_record_and_no_double_and_all_the_others(ca
     for r in front: assert r in usable and not [o for o in usable if beats(o, r, names)]
     for r in usable: assert r.strategy in {o.strategy for o in front} or [o for o in front if beats(o, r, names)]
 
+@st.composite
+def searches_with_ties(draw):
+    "Records whose rewards and accuracies are often equal, with and without targets that are missed."
+    rs,n = [],draw(st.integers(1, 10))
+    for i in range(n):
+        m = dict(accuracy=draw(st.sampled_from([90., 91.])), compress_ratio=draw(st.sampled_from([80., 84., 88.])), latency=draw(st.sampled_from([1., 2., None])))
+        rs.append(Record(i, Strategy({f's{draw(st.integers(0, 5))}':(4,8)}), metrics=m, reward=draw(st.sampled_from([0., .1, None])), missed=draw(st.sampled_from([{}, {}, dict(accuracy=.1), dict(latency=.2)])), status=draw(st.sampled_from(['ok','ok','failed']))))
+    return History(objectives={'accuracy':draw(st.sampled_from(['MAX','MIN'])), 'compress_ratio':'MAX'}, records=rs)
+
+@properties
+@given(searches_with_ties())
+def test_one_order_of_preference(h):
+    """Who is best, written down a second time: nothing feasible is left behind for something that is not; then reward, accuracy, size; and every place that marks an episode marks this one."""
+    ok = [r for r in h if r.status!='failed']; b = h.best()
+    assert (b is None)==(not ok)
+    if b is None: return
+    sign = -1 if h.objectives['accuracy']=='MIN' else 1; reward = lambda r: -np.inf if r.reward is None else r.reward
+    for o in ok:
+        if o.missed: assert not b.missed or sum(b.missed.values())<=sum(o.missed.values()); continue
+        assert not b.missed and reward(b)>=reward(o)
+        if reward(b)>reward(o): continue
+        assert sign*b.metrics['accuracy']>=sign*o.metrics['accuracy']
+        if b.metrics['accuracy']==o.metrics['accuracy']: assert b.metrics['compress_ratio']>=o.metrics['compress_ratio'], 'of two that are as accurate the smaller one wins'
+    ranked = h.ranked(); assert ranked[0] is b and len({r.strategy for r in ranked})==len(ranked)==len({r.strategy for r in ok})
+    assert [h.preference(r) for r in ranked]==sorted(map(h.preference, ranked), reverse=True)
+    plot = FrontPlot(h); assert plot.best==b.episode and plot.mark=='best so far'
+    grown = FrontPlot(History(h.float, h.objectives, h.targets))
+    for r in h: grown.append(r)
+    assert grown.best==b.episode
+    search = SearchPipeStep.__new__(SearchPipeStep); search.history = h
+    finalists = search.finalists(); assert finalists[0] is b and finalists==([r for r in ranked if not r.missed] or ranked[:1])[:5]
+    h.chosen = ranked[-1]; assert h.leader is ranked[-1] and (FrontPlot(h).best, FrontPlot(h).mark)==(ranked[-1].episode, 'delivered')
+
 # ---- whole searches
+
+def test_what_is_in_the_table_takes_part_in_the_choice(tmp_path):
+    "Every strategy has the same accuracy: the smallest one that was tried is delivered, by bar, star, progress, files and report alike."
+    search,h,best = run(tmp_path, evaluate=lambda net: 90., confirm=lambda net: 90., targets=Targets(compress_ratio=70), max_episode=6, num_warmup=6)
+    sizes = {r.episode:r.metrics['compress_ratio'] for r in h}; assert len(set(sizes.values()))>1
+    assert best['metrics']['compress_ratio']==max(sizes.values()) and best['episode']==h.best().episode==h.chosen.episode==h.leader.episode
+    rows = {r['name']:r for r in best['table']}; four = rows['uniform 4']
+    assert four['episode'] is not None and h[four['episode']].strategy==uniforms(search.config, search.graph)['uniform 4'], 'it was tried'
+    assert rows['uniform 8']['choice'].startswith('tried') or 'removes' in rows['uniform 8']['choice'] or 'finalist' in rows['uniform 8']['choice']
+    assert four['choice']=='delivered' if four['compress_ratio']==max(sizes.values()) else 'larger' in four['choice'], four
+    assert [c['why'] for c in best['confirm']['candidates']].count('delivered')==1 and all(c['why'] for c in best['confirm']['candidates'])
+    p = progress(tmp_path/'t')['best']; assert (p['episode'], p['mark'])==(best['episode'], 'delivered')
+    assert FrontPlot(TaskDir.at(tmp_path/'t').read()[1]).best==best['episode']
+
+def test_every_accuracy_names_its_data(tmp_path):
+    "Search, confirmation and test data of different sizes: each figure is shown with its own."
+    x = np.random.default_rng(0).normal(size=(48,1,10,10)).astype(np.float32)
+    def on(n): return lambda net: float(net(ms.Tensor(x[:n])).asnumpy().mean())
+    search,h,best = run(tmp_path, evaluate=on(48), confirm=on(32), test=on(16), max_episode=3, num_warmup=2)
+    assert best['samples']==dict(evaluate=48, confirm=32, test=16)
+    assert 'accuracy (test, 16)' in str(final_table(best)) and FrontPlot(h).labels['accuracy']=='accuracy (search data, 48 samples)'
+    heads = list(finalists_table(best).columns.values()); assert 'accuracy (search data, 48 samples)' in heads and 'accuracy (confirmation data, 32 samples)' in heads
+    assert progress(tmp_path/'t')['best']['accuracy_on']=='search data, 48 samples'
+    low = {**best, 'targets':Targets(accuracy=0., mode='drop').to_json()}; assert 'on the confirmation data, 32 samples' in verdict(low)
 
 class Flat:
     "A runner without a clock: 2 ms for float, less for each QuantizeLinear, so that the same file always has the same latency."

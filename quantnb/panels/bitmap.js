@@ -72,7 +72,7 @@ async function render({ model, el }) {
   function point(c, speak) {
     cursor = c; over();
     if (!c) { ui.hide(); return; }
-    const r = order[c[0]], p = src.get('layers')[c[1]], st = status(r, src.get('best')), q = top.getBoundingClientRect();
+    const r = order[c[0]], p = src.get('layers')[c[1]], st = status(r, src), q = top.getBoundingClientRect();
     const vals = ['accuracy', 'compress_ratio', 'latency', 'reward'].filter(m => Number.isFinite(r[m])).map(m => make('tr', {}, make('td', { text: label(m) }), make('td', { text: fmt(r[m]) })));
     ui.show([make('b', { text: p }), make('span', { text: ` ${words(r, c[1])}` }), make('div', { class: 'qnb-soft', text: `episode ${r.episode}${st ? ' · ' + st : ''}` }), make('table', {}, ...vals)], q.left + box.l + (c[0] + 1) * box.cw, q.top + box.t + (c[1] + 1) * box.rh);
     if (speak) ui.say(`episode ${r.episode}, ${p}: ${words(r, c[1])}${st ? ', ' + st : ''}`);

@@ -20,7 +20,7 @@ async function render({ model, el }) {
     const layers = src.get('layers'), ms = ['episode', ...src.get('metrics')], ops = { '<': (a, b) => a < b, '>': (a, b) => a > b, '<=': (a, b) => a <= b, '>=': (a, b) => a >= b, '=': (a, b) => a === b };
     return query.trim().split(/\s+/).filter(Boolean).map(t => {
       const m = t.match(/^([^<>=]+)(<=|>=|<|>|=)(-?[\d.]*)$/);
-      if (!m) return r => (status(r, src.get('best')) || 'meets the targets').includes(t.toLowerCase());
+      if (!m) return r => (status(r, src) || 'meets the targets').includes(t.toLowerCase());
       const [, name, op, v] = m, k = layers.indexOf(name), f = ops[op];
       if (!v) return () => true; // still being written
       if (!ms.includes(name) && k < 0) { wrong = `nothing is called ${name}`; return () => true; }
@@ -41,7 +41,7 @@ async function render({ model, el }) {
         make('button', { 'data-col': m, text: label(m) + (m === by ? down ? ' ▾' : ' ▴' : ''), onclick: () => set(model, m === get('sort') ? { descending: !get('descending') } : { sort: m, descending: (src.get('directions')[m] || 'MIN') === 'MAX' }) }))));
     }
     const ts = tests(get('query')), s = down ? -1 : 1;
-    const val = r => by === 'status' ? status(r, src.get('best')) : r[by];
+    const val = r => by === 'status' ? status(r, src) : r[by];
     list = rows.filter(r => ts.every(f => f(r))).sort((a, b) => {
       const u = val(a), v = val(b), x = typeof u === 'string' || Number.isFinite(u), y = typeof v === 'string' || Number.isFinite(v);
       return x && y ? s * (u < v ? -1 : u > v ? 1 : 0) || a.episode - b.episode : x ? -1 : y ? 1 : a.episode - b.episode;
@@ -59,7 +59,7 @@ async function render({ model, el }) {
     from = a; to = b; const space = h => h > 0 ? [make('tr', { 'aria-hidden': 'true', style: { height: `${h}px` } })] : [];
     body.replaceChildren(...space(a * ROW), ...list.slice(a, b).map((r, i) => make('tr', { role: 'row', 'aria-rowindex': a + i + 1, 'data-episode': r.episode, 'aria-selected': r.episode === src.get('selected'), style: { height: `${ROW}px` },
       class: r.flags & FAILED ? 'qnb-bad' : '', onclick: () => choose(r.episode === src.get('selected') ? -1 : r.episode) },
-      ...cols.map(m => make('td', { role: 'gridcell', class: m === 'status' ? '' : 'qnb-num', text: m === 'status' ? status(r, src.get('best')) : fmt(r[m], 5) })))), ...space((list.length - b) * ROW));
+      ...cols.map(m => make('td', { role: 'gridcell', class: m === 'status' ? '' : 'qnb-num', text: m === 'status' ? status(r, src) : fmt(r[m], 5) })))), ...space((list.length - b) * ROW));
   }
   const choose = e => { set(src, { selected: e }); };
   function show() {

@@ -158,7 +158,7 @@ async function render({ model, el }) {
     const T = get('targets'), any = Object.values(T).some(v => v !== null && v !== undefined), e = (icon, text) => make('span', {}, s(icon), text);
     marks.replaceChildren(...[e(dot({ fill: c.soft }), any ? 'meets the targets' : 'tried'), any && e(dot({ fill: 'none', stroke: c.soft }), 'misses one'),
       make('span', {}, s(make('line', { x1: 0, x2: 22, y1: 6, y2: 6, stroke: c.accent, 'stroke-width': 1.6 }), dot({ fill: c.accent })), get('x') === 'episode' || get('x') === 'images' ? 'best so far' : 'front'),
-      best && e(make('path', { d: 'M11 0l1.8 3.9 4.2.4-3.1 2.9.9 4.2L11 9.3 7.2 11.4l.9-4.2L5 4.3l4.2-.4z', fill: c.mark }), 'best by reward'),
+      best && e(make('path', { d: 'M11 0l1.8 3.9 4.2.4-3.1 2.9.9 4.2L11 9.3 7.2 11.4l.9-4.2L5 4.3l4.2-.4z', fill: c.mark }), get('mark') || 'best so far'),
       Number.isFinite(fx) && Number.isFinite(fy) && fx >= scale.rx[0] && fx <= scale.rx[1] && e(make('path', { d: 'M11 0l6 6-6 6-6-6z', fill: c.fg }), 'float'),
       !Number.isFinite(fx) && Number.isFinite(fy) && e(make('line', { x1: 0, x2: 22, y1: 6, y2: 6, stroke: c.fg, 'stroke-dasharray': '1 3' }), 'float')].filter(Boolean));
   }
@@ -170,7 +170,7 @@ async function render({ model, el }) {
     if (s && points.includes(s)) ring(s, 9, 2.5);
     if (cursor && points.includes(cursor)) ring(cursor, 7, 1.5);
   }
-  const state = r => [r.episode === get('best') && 'best', onFront.has(r) && 'on the front', r.flags & FAILED ? 'failed' : r.flags & FEASIBLE ? '' : 'misses a target', r.flags & WARMUP && 'warm-up'].filter(Boolean).join(', ');
+  const state = r => [starred(r, src), onFront.has(r) && 'on the front', r.flags & FAILED ? 'failed' : r.flags & FEASIBLE ? '' : 'misses a target', r.flags & WARMUP && 'warm-up'].filter(Boolean).join(', ');
   function strip(r) {
     const ws = widths(r), tied = ws.every(o => o[1] === o[2]), row = k => make('div', { class: 'qnb-strip' + (ws.length > 48 ? ' qnb-many' : '') }, ...ws.map(o => make('span', { class: 'qnb-key' + (o[k] === 32 ? ' qnb-float' : ''), title: `${o[0]}: W${o[1]} A${o[2]}`, text: o[k], style: { background: color(o[k]), color: ink(color(o[k])) } })));
     const as = [...new Set(ws.map(o => o[2]))];

@@ -155,15 +155,15 @@ def _calibrate(p, rows):
 def _evaluate(p, r):
     m,f,i = r['metrics'],r['float'],r['intervals']; floor = p.stages.task.config.targets.floor(f['accuracy'])
     rows = [dict(name=n, value=v, whisker=i.get(n), color=c, text=number(v)) for n,v,c in (('float', f['accuracy'], 'currentColor'), ('quantized', m['accuracy'], 'var(--accent)'))]
-    parts = [rows_svg(rows, 'accuracy'+(' with its 95 % interval (Wilson)' if i else ''), [(floor, 'asked')] if floor is not None else (), 'accuracy of float and quantized network')]
+    parts = [rows_svg(rows, f"accuracy on the {on_data('evaluate', r['samples'])}"+(' with its 95 % interval (Wilson)' if i else ''), [(floor, 'asked')] if floor is not None else (), 'accuracy of float and quantized network')]
     d = m['accuracy']-f['accuracy']
     if 'difference' in i:
         lo,hi = i['difference']
         parts += [rows_svg([dict(name='difference', value=d, whisker=(lo,hi), text=f'{d:+.3g}'.replace('-', '−'))], f'quantized minus float on the same {r["n"]:,} samples, {r["differ"]:,} answered differently (95 %, paired)', [(0, 'no difference')], 'difference of the accuracies')]
     elif not i: parts.append('<p>No interval: the metric is not a share of right answers.</p>')
     names = sorted((k for k in m if isinstance(m[k], (int,float))), key=lambda k: k not in ('accuracy','divergence'))
-    t = [dict(metric=LABELS.get(k, k), float=f.get(k), quantized=m[k], change=m[k]-f[k] if f.get(k) is not None else None) for k in names]
-    if 'also' in r: t.insert(0, dict(metric=f"accuracy on {p.stages.own['also']} data", **r['also'], change=r['also']['quantized']-r['also']['float']))
+    t = [dict(metric=labels_on('evaluate', r['samples']).get(k, k), float=f.get(k), quantized=m[k], change=m[k]-f[k] if f.get(k) is not None else None) for k in names]
+    if 'also' in r: t.insert(0, dict(metric=f"accuracy ({on_data(p.stages.own['also'])})", **r['also'], change=r['also']['quantized']-r['also']['float']))
     return [page(*parts), page(table_html(t))]
 
 @view('deploy')
@@ -173,7 +173,7 @@ def _deploy(p, r):
     pic = rows_svg(box, 'milliseconds a forward, one thread: 5 to 95 %, middle half in the box, a dot for each 5 % of the runs', label='latency of float and quantized file') if box else f'<p>No latency: {html.escape(r["why"] or "nothing could be measured")}</p>'
     speed = t['float'].median/t['model'].median if t.get('float') and t.get('model') else None
     tiles = [(f"{f['bytes']/1e3:,.1f} KB", k+(f" (float {r['float_bytes'][k]/1e3:,.1f})" if k in r['float_bytes'] else '')) for k,f in r['files'].items()]
-    tiles += [(f"{r['share']:.0%}" if r['share'] is not None else '–', 'of the MACs on integers'), (f'{speed:.2f}×' if speed else '–', 'speed of float'), (number(r['accuracy']), 'accuracy of the file'), (f"{r['parity']['agreement']:.2%}" if (r['parity'] or {}).get('agreement') is not None else '–', 'agree with the simulation')]
+    tiles += [(f"{r['share']:.0%}" if r['share'] is not None else '–', 'of the MACs on integers'), (f'{speed:.2f}×' if speed else '–', 'speed of float'), (number(r['accuracy']), f"accuracy of the file ({on_data('evaluate', r.get('samples'))})"), (f"{r['parity']['agreement']:.2%}" if (r['parity'] or {}).get('agreement') is not None else '–', 'agree with the simulation')]
     return [page(tiles_html(tiles), '<br>', pic), page(table_html([dict(file=k, bytes=f['bytes'], float_bytes=r['float_bytes'].get(k), path=f['path'], sha256=Html(f'<span title="{f["sha256"]}">{f["sha256"][:12]}…</span>')) for k,f in r['files'].items()], dict(file='file', bytes='bytes', float_bytes='float bytes', path='path', sha256='sha256')))]
 
 # %% ../../nbs/panels/04_panel.ipynb #c015
@@ -181,11 +181,10 @@ def _deploy(p, r):
 def _reward(p, r):
     s = p.stages; c = s.task.config.targets; h = s.search.history; f = s.search.float
     lim = dict(accuracy=c.floor(f['accuracy']), compress_ratio=c.compress_ratio, latency=c.milliseconds(f.get('latency')))
-    rows = [dict(target=LABELS.get(k, k), asked=v, has=r.metrics.get(k), float=f.get(k), verdict=Html(f'<span class="missed">✕ missed by {100*r.missed[k]:.2g} %</span>' if k in r.missed else '<span class="met">✓ met</span>')) for k,v in lim.items() if v is not None]
-    both = History(f, s.task.config.objectives, c, [*h, r]); past = [dict(episode=o.episode, source=o.extra.get('source', ''), reward=o.reward, accuracy=o.metrics.get('accuracy'), compress_ratio=o.metrics.get('compress_ratio'), latency=o.metrics.get('latency'), missed=', '.join(o.missed) or 'none') for o in [*both][::-1]]
-    cols = {k:LABELS.get(k, k) for k in past[0]} | dict(source='where it comes from', missed='targets missed')
-    p.front = FrontPlot.of(both); best = both.best()
-    return [page(tiles_html([(number(r.reward), 'reward'), ('all met' if not r.missed else f'{len(r.missed)} missed', 'targets'), (best.episode, 'best episode so far')])), page(table_html(rows, dict(target='target', asked='asked', has='this strategy', float='float', verdict='verdict'), False) if rows else '<p>No targets were set.</p>'), p.front, page(table_html(past, cols))]
+    rows = [dict(target=labels_on('evaluate', h.samples.get('evaluate')).get(k, k), asked=v, has=r.metrics.get(k), float=f.get(k), verdict=Html(f'<span class="missed">✕ missed by {100*r.missed[k]:.2g} %</span>' if k in r.missed else '<span class="met">✓ met</span>')) for k,v in lim.items() if v is not None]
+    both = History(f, s.task.config.objectives, c, [*h, r]); both.samples = h.samples; past = [dict(episode=o.episode, source=o.extra.get('source', ''), reward=o.reward, accuracy=o.metrics.get('accuracy'), compress_ratio=o.metrics.get('compress_ratio'), latency=o.metrics.get('latency'), missed=', '.join(o.missed) or 'none') for o in [*both][::-1]]
+    p.front = FrontPlot.of(both); best,named = both.leader,p.front.labels; cols = {k:named.get(k, k) for k in past[0]} | dict(source='where it comes from', missed='targets missed')
+    return [page(tiles_html([(number(r.reward), 'reward'), ('all met' if not r.missed else f'{len(r.missed)} missed', 'targets'), (f'episode {best.episode}', both.mark)])), page(table_html(rows, dict(target='target', asked='asked', has='this strategy', float='float', verdict='verdict'), False) if rows else '<p>No targets were set.</p>'), p.front, page(table_html(past, cols))]
 
 # %% ../../nbs/panels/04_panel.ipynb #c017
 def _knob_widget(k:Knob, v):

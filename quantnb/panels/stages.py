@@ -395,7 +395,7 @@ def _deploy(s):
     res = dict(files=files, folder=str(d), why=e.why, float_bytes=dict(mindir=p.graph.size), times={}, share=None, accuracy=None, parity={})
     if e.builder:
         res['float_bytes']['onnx'] = e.onnx_size(); m = (d/'model.onnx').read_bytes(); res['share'] = integer_macs(m, e.float)['share']
-        s.say('running your function on the file', 2, 4); res['accuracy'] = e.score(s.strategy, folder=d)['accuracy']
+        s.say('running your function on the file', 2, 4); res['accuracy'] = e.score(s.strategy, folder=d)['accuracy']; res['samples'] = e.scored.get('evaluate')
         s.say('comparing the file with the simulation', 3, 4); res['parity'] = p.best_parity(s.strategy)
         s.say('measuring latency', 4, 4)
         try: res['times'] = measure(s.task, e, dict(model=s.strategy))
@@ -414,7 +414,7 @@ def _reward(s):
     for k,to in dict(model=m, float=f).items():
         if t := dep['times'].get(k): to.update(latency=t.median, latency_p90=t.p90)
     if all(ts := [dep['times'].get(k) for k in ('model','float')]): m['latency_ratio'] = ts[0].median/ts[1].median
-    p.reward = make_reward(s.task, f); p.history.float = f; p.history.targets,p.history.objectives = c.targets,c.objectives
+    p.reward = make_reward(s.task, f); p.history.float,p.history.samples = f,{'evaluate':s.float_n}; p.history.targets,p.history.objectives = c.targets,c.objectives
     r = Record(s.n, s.strategy, s.proposal.proposed if s.proposal.proposed!=s.strategy else None, m, phase=s.proposal.phase, missed=c.targets.missed(m, p.float['accuracy']),
         seconds=sum(s.seconds.get(k, 0.) for k in ('quantize','evaluate','deploy')), forward_samples=ev['samples'], extra={**s.proposal.extra, **(dict(source='by hand') if s.by_hand else {})})
     return replace(r, reward=p.reward(r))

@@ -7,7 +7,7 @@ __all__ = ['RESULT', 'MARK', 'THREADS', 'Grid', 'Parameter', 'notebook_parameter
            'read_results', 'execute', 'kill_marked', 'flat', 'differing', 'plot_runs']
 
 # %% ../../nbs/run/05_batch.ipynb #c003
-import ast, csv, hashlib, html, io, itertools, json, math, os, re, shutil, signal, subprocess, sys, tempfile, threading, time, uuid
+import ast, csv, hashlib, html, io, itertools, json, logging, math, os, re, shutil, signal, subprocess, sys, tempfile, threading, time, uuid
 import psutil
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from urllib.parse import quote
 from ..types import *
 from ..config import Count, Doc, File, Section, did_you_mean, read_doc, read_text, _nearest, _shown, _text
 from .history import clean
+from .phase import Left
 
 # %% ../../nbs/run/05_batch.ipynb #c009
 class Grid(Section):
@@ -390,9 +391,10 @@ def table(self:Batch):
     "State, what differs, and results."
     from quantnb.run.report import Table
     fs,ps,rs = flat(self.rows()); done = [f for f in fs if f['status']=='complete']
-    cols = ['name','status','seconds',*differing(fs, ps),*(k for k in (differing(done, rs) if done else []) if k not in _LESS)]
+    some = differing(done, rs) if done else []; cols = ['name','status','seconds',*differing(fs, ps),*(k for k in rs if k in _ALWAYS or k in some and k not in _LESS)]
     return Table(fs, {k:k for k in cols})
 
+_ALWAYS = {'accuracy','compress_ratio'} # stay in a table though all runs agree
 _LESS = {'size_kb','flops','bops','macs','params','divergence','latency_p90','reward','episodes'}
 
 # %% ../../nbs/run/05_batch.ipynb #c060
@@ -424,16 +426,33 @@ def _number(v): return isinstance(v, (int,float)) and not isinstance(v, bool)
 _SIGNS = dict(complete='\u2713', failed='\u2717', running='\u2026', interrupted='\u2013', open='\u00b7')
 
 # %% ../../nbs/run/05_batch.ipynb #c063
+def _page_of(folder, notebook):
+    "The page of a run's notebook, which a browser shows; the notebook itself where there is none."
+    page,nb = str(Path(notebook).with_suffix('.html')),folder/notebook
+    try:
+        if not (folder/page).exists() or (folder/page).stat().st_mtime<nb.stat().st_mtime: _write_page(nb)
+    except Exception: return notebook # half written, as that of a run under way
+    return page
+
+def _write_page(nb):
+    "The notebook as a page beside it, for links."
+    import nbformat
+    from nbconvert import HTMLExporter
+    from quantnb.run.report import html_page
+    logging.getLogger('traitlets').setLevel(logging.ERROR) # pictures have no alternative text
+    body,_ = HTMLExporter(template_name='basic').from_notebook_node(nbformat.read(nb, 4))
+    write_atomic(nb.with_suffix('.html'), html_page(html.escape(f'{nb.parent.name}'), body))
+
 @patch
 def _page(self:Batch, rows, counts):
     "Content of summary.html."
     from quantnb.run.report import _cell, html_page, image
     e = lambda v: html.escape(_cell(v) if not isinstance(v, (list,dict)) else json.dumps(v))
     fs,ps,rs = flat(rows); done = [f for f in fs if f['status']=='complete']
-    vary,some = differing(fs, ps),differing(done, rs) if done else []
+    vary,some = differing(fs, ps),[k for k in rs if k in _ALWAYS or k in differing(done, rs)] if done else []
     same = {**{k:fs[0][k] for k in ps if k not in vary}, **{k:done[0][k] for k in rs if done and k not in some}}
     def tr(f):
-        link = f'<a href="{quote(f["notebook"], safe="/=+")}">{e(f["name"])}</a>' if f['notebook'] else e(f['name'])
+        link = f'<a href="{quote(_page_of(self.folder, f["notebook"]), safe="/=+")}">{e(f["name"])}</a>' if f['notebook'] else e(f['name'])
         return f'<tr><td>{link}</td><td>{_SIGNS[f["status"]]} {f["status"]}</td>'+''.join(f'<td>{e(f[k])}</td>' for k in ('seconds',*vary,*some))+'</tr>'
     head = ''.join(f'<th scope="col">{e(k)}</th>' for k in ('run','status','seconds',*vary,*some))
     bad = ''.join(f'<dt>{e(f["name"])}</dt><dd>{e(f["error"])}</dd>' for f in fs if f['status']=='failed')
@@ -500,15 +519,16 @@ def run(self:Batch,
     "Run what is not complete, `workers` at a time."
     with self._locked(), _stop_signals() as stop:
         rows = self.rows(); todo = [r for r,o in zip(self.runs, rows) if o['status']!='complete']
-        bar = tqdm(total=len(rows), initial=len(rows)-len(todo), disable=not progress, file=sys.stderr, bar_format='{l_bar}{bar}| {n_fmt}/{total_fmt} runs [{elapsed}, {remaining} left]', dynamic_ncols=True, smoothing=0)
+        bar = tqdm(total=len(rows), initial=len(rows)-len(todo), disable=not progress, file=sys.stderr, bar_format='{l_bar}{bar}| {n_fmt}/{total_fmt} runs, {elapsed}{postfix}', dynamic_ncols=True)
+        left = Left(len(todo), min(self.workers, max(1, len(todo)))); left.seconds += [o['seconds'] for o in rows if o['status']=='complete' and o['seconds']]
         try:
             while (todo or self.live) and not stop.is_set():
                 while todo and len(self.live)<self.workers: self._start(todo[0]); todo.pop(0)
                 for name in [k for k,(_,p,*_) in self.live.items() if p.poll() is not None]:
                     run = self.live[name][0]; self._end(name)
                     if progress: bar.write(_line(self.row(run)), file=sys.stderr)
-                    bar.update(); self.write_summary()
-                if sys.stderr.isatty(): bar.refresh()
+                    left.ended(self.row(run)['seconds']); bar.set_postfix_str(str(left), refresh=False); bar.update(); self.write_summary()
+                if sys.stderr.isatty(): bar.set_postfix_str(str(left))
                 stop.wait(.1)
         finally:
             for name in list(self.live): self._end(name)

@@ -6,7 +6,7 @@
 __all__ = ['environment', 'clean', 'TaskDir', 'progress']
 
 # %% ../../nbs/run/00_history.ipynb #c003
-import csv, datetime, json, math, os, platform, shutil
+import csv, datetime, json, math, os, platform, shutil, time
 from fastcore.basics import patch
 from filelock import FileLock, Timeout
 from pathlib import Path
@@ -43,12 +43,15 @@ class TaskDir:
         self.views_file,self.best_dir,self.front_dir,self.workers,self.logs = self.output/'views.json',self.output/'best',self.output/step,self.root/'workers'/step,self.root/'logs'
         self._lock = None
     @classmethod
-    def at(cls, root): # An existing folder
+    def at(cls,
+        root, # An existing folder
+        starting:bool=False, # A task that has not recorded anything yet will do
+    ):
         "The task in `root`."
         root = Path(root)
         if root.name in ('','..'): root = root.resolve()
         if root.name=='output' and (root/'history.jsonl').exists(): root = root.parent
-        if not (root/'output'/'history.jsonl').exists():
+        if not (root/'output'/'history.jsonl').exists() and not (starting and (root/'.lock').exists()):
             there = [str(p) for d in (root, root.parent) for p in _tasks(d)]; near = did_you_mean(str(root), there) or (f'; there {"are" if len(there)>1 else "is"} {", ".join(sorted(there)[:5])}' if there else '')
             raise InputError(f'there is no task in {root}{near}', 'give the folder that holds output/history.jsonl')
         steps = [o.name for o in (root/'workers').glob('*')] if (root/'workers').exists() else []
@@ -72,6 +75,7 @@ def open(self:TaskDir,
 
 @patch
 def close(self:TaskDir):
+    if self._lock: self.doing('')
     if self._lock: self._lock.release(); self._lock = None
 
 @patch
@@ -110,6 +114,27 @@ def trying(self:TaskDir, strategy:Strategy):
 @patch
 def tried(self:TaskDir): (self.output/'trying.json').unlink(missing_ok=True)
 
+# %% ../../nbs/run/00_history.ipynb #c008b
+@patch
+def doing(self:TaskDir,
+    what:str, # Name of a phase; '' when it is over
+    seconds:float=None, # How long it will take, if that is known
+):
+    "Leave the name of what is under way for those who look on; only the process that has the folder does."
+    if self._lock is None: return
+    f = self.root/'doing'
+    try:
+        if what: write_atomic(f, json.dumps(dict(phase=what, since=time.time(), seconds=seconds)))
+        else: f.unlink(missing_ok=True)
+    except OSError: pass # a full disk is no reason to stop here
+
+@patch(as_prop=True)
+def phase(self:TaskDir)->dict: # phase, elapsed, seconds (expected, or None); {} between phases
+    "What the process that runs the task is doing."
+    try: d = json.loads((self.root/'doing').read_text())
+    except (OSError,ValueError): return {}
+    return dict(phase=d['phase'], elapsed=max(0., time.time()-d['since']), seconds=d['seconds']) if self.running else {}
+
 # %% ../../nbs/run/00_history.ipynb #c009
 @patch
 def ask(self:TaskDir,
@@ -143,7 +168,8 @@ def read(self:TaskDir)->tuple: # First line as a dict, History
     if not rows: raise InputError(f'{self.history_file} is empty', 'start the task again under another id')
     head = rows[0]; head.update({k:v for r in rows for k,v in r.items() if 'resumed' in r and k=='max_episode'}); end = [r for r in rows[1:] if 'stop_reason' in r]
     h = History(head['float'], head['objectives'], Targets(**head['targets']), [Record.from_json(r) for r in rows[1:] if 'strategy' in r])
-    h.stop_reason = end[-1]['stop_reason'] if end and rows[-1] is end[-1] else ''
+    if end and rows[-1] is end[-1]: h.stop_reason = end[-1]['stop_reason']; h.chosen = next((r for r in h if r.episode==end[-1].get('chosen')), None)
+    h.samples = {'evaluate':head.get('float_samples') or 0}
     return head,h
 
 @patch
@@ -187,8 +213,10 @@ def progress(
     root, # Folder of a task
 )->dict: # For JSON
     "State of a running or finished task."
-    t = TaskDir.at(root); head,h = t.read(); b = h.best()
+    t = TaskDir.at(root, starting=True); doing = t.phase
+    if not t.history_file.exists(): return dict(task_id=t.task_id, state='starting' if t.running else 'broken off', running=t.running, phase=doing.get('phase'), seconds=doing.get('elapsed'), episodes=0, best=None)
+    head,h = t.read(); b = h.leader
     n,m = len(h),head.get('max_episode') or len(h); secs = sum(r.seconds for r in h)
-    return clean(dict(task_id=t.task_id, running=t.running, paused=t.running and t.paused, episodes=n, max_episode=m, seconds=secs, seconds_left=secs/n*(m-n) if n and not h.stop_reason else 0 if h.stop_reason else None,
+    return clean(dict(task_id=t.task_id, state='paused' if t.running and t.paused else 'running' if t.running else 'finished' if h.stop_reason else 'broken off', phase=doing.get('phase'), running=t.running, paused=t.running and t.paused, episodes=n, max_episode=m, seconds=secs, seconds_left=secs/n*(m-n) if n and not h.stop_reason else 0 if h.stop_reason else None,
         stop_reason=h.stop_reason or None, failed=sum(r.status=='failed' for r in h), forward_samples=sum(r.forward_samples for r in h), float=head['float'],
-        best=b and dict(episode=b.episode, feasible=b.feasible, missed=b.missed, reward=b.reward, metrics=b.metrics)))
+        best=b and dict(episode=b.episode, mark=h.mark, feasible=b.feasible, missed=b.missed, reward=b.reward, metrics=b.metrics, accuracy_on=on_data('evaluate', h.samples.get('evaluate')))))

@@ -165,9 +165,9 @@ class Exporter:
         engine, # Calibrated
     ):
         self.task,self.q,self.why,self.why_mindir,self.device,self._at = task,engine.quantizer,'','',None,None
-        self.engine,self.deployed,self.low = engine,None,task.config.trainer.low_bits
+        self.engine,self.deployed,self.low = engine,None,task.config.trainer.low_bits; self.scored = {} # role to samples of its data
         if task.is_file: self.why_mindir = 'the network came as an ONNX file'
-        try: self.deployed = engine.deployed if self.low=='int8' and engine.deployed else engine.stored(self.low) if task.is_file else Deployed(task.net, self.q, task.inputs, task.input_names, self.low, answer=self.simulation.first)
+        try: self.deployed = engine.deployed if self.low=='int8' and engine.deployed else engine.stored(self.low) if task.is_file else Deployed(task.net, self.q, task.inputs, task.input_names, self.low, meter=Meter(), answer=self.simulation.first)
         except Unsupported as e: self.why = e.what
     @property
     def simulation(self): return self.engine.simulation
@@ -221,7 +221,10 @@ def score(self:Exporter,
 )->dict: # Metrics
     "The user's function, run on the exported files."
     files = {p.name:str(p) for p in Path(folder).glob('model*.onnx')} if folder else None
-    return evaluate(self.deployed.net(strategy, files), lambda n: self.task.run(role, n), self.task.metric_name(role))
+    m = self.deployed.meter; before = m.samples if m else 0
+    res = evaluate(self.deployed.net(strategy, files), lambda n: self.task.run(role, n), self.task.metric_name(role))
+    if m: self.scored[role] = m.samples-before
+    return res
 
 # %% ../../nbs/run/01_trial.ipynb #c015
 @patch(as_prop=True)

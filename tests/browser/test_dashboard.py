@@ -69,10 +69,10 @@ def test_point(lab, wide, nb):
     canvas.focus(); wide.keyboard.press('Home'); wide.keyboard.press('Enter')
     expect(point).to_contain_text('this − float'); n = int(re.search(r'episode (\d+)', point.inner_text())[1])
     expect(d.locator(f'.qnb-table tr[data-episode="{n}"]')).to_have_attribute('aria-selected', 'true')
-    d.locator('button.qnb-export').click(); expect(d.locator('.qnb-dash-note')).to_contain_text('model.onnx', timeout=60_000)
+    d.locator('button.qnb-export').click(); expect(d.locator('.qnb-dash-answer')).to_contain_text('model.onnx', timeout=60_000)
     out = lab.work/'tasks'/'live'/'output'/'export'/str(n); s = json.loads((out/'strategy.json').read_text())
     assert (out/'model.mindir').exists() and s==next(r for r in rows(lab, 'live') if r.get('episode')==n)['strategy']
-    d.locator('button.qnb-yml').click(); expect(d.locator('.qnb-dash-note')).to_contain_text('replay.yml'); assert (out/'replay.yml').exists()
+    d.locator('button.qnb-yml').click(); expect(d.locator('.qnb-dash-answer')).to_contain_text('replay.yml'); assert (out/'replay.yml').exists()
     d.locator('.qnb-find').fill('accuracy>0 stem=8'); expect(d.locator('.qnb-table .qnb-sum')).to_contain_text(' of ')
     d.locator('.qnb-table button[data-col="reward"]').click(); k = d.locator('.qnb-table tr[data-episode][aria-selected="false"]').first.get_attribute('data-episode') # a second click would end the selection
     row = d.locator(f'.qnb-table tr[data-episode="{k}"]'); row.click() # which is the first may change, as the search goes on
