@@ -149,7 +149,9 @@ Digest = Annotated[str, StringConstraints(pattern='^[0-9a-f]{64}$')]
 Format = Literal['onnx','mindir','air','om','pb']
 SHAPES = r'^( *[A-Za-z0-9_.:/-]+ *: *[0-9]{1,9}( *, *[0-9]{1,9})* *;?)*$' # name:1,3,224,224;mask:1,10
 
-class Strict(BaseModel): model_config = ConfigDict(extra='forbid', strict=True, allow_inf_nan=False)
+class Strict(BaseModel):
+    "A part of a request: no unknown keys, no conversions, no NaN or infinity."
+    model_config = ConfigDict(extra='forbid', strict=True, allow_inf_nan=False)
 
 class ModelFile(Strict):
     "A file that was sent before."
