@@ -83,7 +83,7 @@ async def put(self:Store,
 @patch
 def write(self:Store, f, content): f.write(content)
 
-# %% ../../nbs/device/04_service.ipynb #c012
+# %% ../../nbs/device/04_service.ipynb #c013
 class Died(Exception): "The measuring process ended or did not answer."
 
 class Device:
@@ -92,7 +92,7 @@ class Device:
     def __init__(self,
         name:str, # 'cpu', 'npu'
         most:int=200, # Jobs that may wait
-        log=sys.stderr, # Where the process's output goes
+        log=None, # File for what the process prints; the standard error if None
     ): self.name,self.most,self.log,self.lock,self.waiting,self.turn,self.process,self.format,self.done = name,most,log,asyncio.Lock(),0,0,None,None,0
     async def start(self, format):
         "A process for files of this format: MindSpore and onnx do not get on in one."
@@ -142,7 +142,7 @@ async def run(self:Device,
             return {**r, 'turn':turn, 'queued_seconds':round(begun-came, 3), 'started':begun, 'finished':time.time()}
     finally: self.waiting -= 1
 
-# %% ../../nbs/device/04_service.ipynb #c017
+# %% ../../nbs/device/04_service.ipynb #c018
 Name = Annotated[str, StringConstraints(pattern=NAME, max_length=128)]
 def whole(least, most): return Annotated[int, Field(ge=least, le=most), BeforeValidator(lambda v: int(v) if isinstance(v, float) and v.is_integer() else v)] # JSON does not tell 1.0 from 1
 Digest = Annotated[str, StringConstraints(pattern='^[0-9a-f]{64}$')]
@@ -150,7 +150,7 @@ Format = Literal['onnx','mindir','air','om','pb']
 SHAPES = r'^( *[A-Za-z0-9_.:/-]+ *: *[0-9]{1,9}( *, *[0-9]{1,9})* *;?)*$' # name:1,3,224,224;mask:1,10
 
 class Strict(BaseModel):
-    "A part of a request: no unknown keys, no conversions, no NaN or infinity."
+    "Unknown fields and wrong types are errors."
     model_config = ConfigDict(extra='forbid', strict=True, allow_inf_nan=False)
 
 class ModelFile(Strict):
@@ -177,7 +177,7 @@ class Evaluation(Strict):
     input_shape:Annotated[str, StringConstraints(pattern=SHAPES, max_length=4096)]='' # For dimensions that the file leaves open
     outputs:bool=False # Whether to answer with the outputs of the first model, too
 
-# %% ../../nbs/device/04_service.ipynb #c021
+# %% ../../nbs/device/04_service.ipynb #c022
 class Limits:
     "Who may ask, how often, and how much."
     def __init__(self,
@@ -214,7 +214,7 @@ class Limits:
         if not size.isdigit() or int(size)>limit: raise Refused(413, f'the body may have {limit} bytes')
         return limit
 
-# %% ../../nbs/device/04_service.ipynb #c023
+# %% ../../nbs/device/04_service.ipynb #c024
 class Guard:
     "ASGI layer that applies `Limits`, and answers whatever goes wrong as JSON."
     def __init__(self, app, limits, log): self.app,self.limits,self.log = app,limits,log
@@ -259,7 +259,7 @@ def vega_answer(
     "What Vega's client expects."
     return dict(latency=latency, out_data=[] if out_data is None else out_data, status=status, timestamp=datetime.datetime.now().strftime('%Y%m%d%H%M%S%f'), error_message=message)
 
-# %% ../../nbs/device/04_service.ipynb #c025
+# %% ../../nbs/device/04_service.ipynb #c026
 class Service:
     "Files, devices and handlers."
     def __init__(self,
@@ -316,7 +316,7 @@ async def measured(self:Service, request, job_id:str, job:dict)->dict:
     self.log.info('%s %s on %s: %s; waited %.1f s, took %.1f s', who, job_id, job['hardware'], say, r['queued_seconds'], r['finished']-r['started'])
     return r
 
-# %% ../../nbs/device/04_service.ipynb #c027
+# %% ../../nbs/device/04_service.ipynb #c028
 @patch
 async def put_file(self:Service, request):
     "Keep a file under its SHA-256."
@@ -362,7 +362,7 @@ async def health(self:Service, request):
         devices={k:dict(busy=d.lock.locked(), queue=max(0, d.waiting-d.lock.locked())) for k,d in self.devices.items()},
         load=round(psutil.getloadavg()[0], 2), free_bytes=shutil.disk_usage(self.folder).free, most_bytes=self.limits.most))
 
-# %% ../../nbs/device/04_service.ipynb #c029
+# %% ../../nbs/device/04_service.ipynb #c030
 _EXTENSIONS = dict(onnx='onnx', mindir='mindir', air='air', om='om', pb='pb')
 _TRUE = {'true':True, '1':True, 'yes':True, 'false':False, '0':False, 'no':False, '':False}
 
@@ -423,7 +423,7 @@ async def vega(self:Service, request):
 async def _chunks(f, size=2**20):
     while c := await f.read(size): yield c
 
-# %% ../../nbs/device/04_service.ipynb #c031
+# %% ../../nbs/device/04_service.ipynb #c032
 def openapi()->dict:
     "The addresses as OpenAPI 3.1."
     from quantnb import __version__
@@ -456,7 +456,7 @@ def docs_page()->str:
         f'<h1>quantnb evaluate service</h1><p>As data: <a href=openapi.json>openapi.json</a>.<table><tr><th>address<th>meaning<th>answers{_rows(ops)}</table>'
         f'<h2>Fields of /v1/evaluate</h2><table><tr><th>field<th>type<th>default{_rows(fields)}</table>')
 
-# %% ../../nbs/device/04_service.ipynb #c035
+# %% ../../nbs/device/04_service.ipynb #c036
 def application(
     service:Service,
 ): # ASGI application
@@ -482,7 +482,7 @@ def application(
         Route('/v1/files/{sha256}', files, methods=['PUT','DELETE'])])
     return Guard(app, service.limits, service.log)
 
-# %% ../../nbs/device/04_service.ipynb #c045
+# %% ../../nbs/device/04_service.ipynb #c046
 def read_token(
     path, # File that holds nothing else
 )->str:
