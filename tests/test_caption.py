@@ -146,7 +146,7 @@ def test_candidates_are_scored_with_several_beams(pynative):
     s = Strategy.uniform([l.path for l in e.graph.quantizable], 4, 8)
     assert 0<e.divergence_of(s)<1
     a,b = e.net(s)(*many).asnumpy(),e.sim.net(s)(*many).asnumpy()
-    assert (a==b).all(1).mean()>=.9 and (a!=e.net(None)(*many).asnumpy()).any()
+    assert (a==b).all(1).mean()>=.8 and (a!=e.net(None)(*many).asnumpy()).any()
     np.testing.assert_array_equal(a, e.net(s).search(*many, width=3))
 
 # ---- encoder and one step by themselves

@@ -1,7 +1,7 @@
 "A real JupyterLab and a real Chromium for the tests in this folder; without them the tests skip."
 import re, shutil, subprocess, sys
 from pathlib import Path
-import pytest
+import psutil, pytest
 from filelock import FileLock
 
 pytest.importorskip('playwright.sync_api', reason='playwright is not installed (it is among the dev requirements)')
@@ -14,6 +14,15 @@ def browser():
     "Chromium for this folder only: Playwright's event loop must not outlive these tests."
     if not _lab.find_chromium(): pytest.skip('no Chromium on this machine: apt-get install chromium')
     with _lab.chromium() as b: yield b
+
+@pytest.fixture(autouse=True, scope='module')
+def kernels():
+    "What a notebook has left running ends with its file: a search in a kernel takes a core from all other tests."
+    yield
+    for p in psutil.Process().children(recursive=True):
+        try:
+            if 'ipykernel_launcher' in ' '.join(p.cmdline()): p.kill()
+        except psutil.Error: pass
 
 @pytest.fixture(scope='module')
 def wide(browser):

@@ -54,4 +54,4 @@ def test_no_resource_of_another_host(docs):
     bad += [(c.name, u) for c in docs.rglob('*.css') for u in re.findall(r'url\(["\']?(https?:[^)]*)', c.read_text())]
     assert not bad
 
-def test_size(docs): assert sum(f.stat().st_size for f in docs.rglob('*') if f.is_file())<15e6
+def test_size(docs): assert sum(f.stat().st_size for f in docs.rglob('*') if f.is_file())<20e6
