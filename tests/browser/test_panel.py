@@ -49,7 +49,7 @@ def test_eight_stages(lab, wide, nb):
 
 def test_edit(lab, wide, nb):
     p = nb.locator('.qp').first; p.locator('.qp-go-propose').click(); cell = p.locator('.qnb-bitstrip [data-path="head"][data-what="w"]'); caption = p.locator('.qnb-caption')
-    old = caption.inner_text(); cell.click(); expect(caption).not_to_have_text(old) # size, operations and predicted loss, without a run
+    expect(caption).to_be_visible(timeout=180_000); old = caption.inner_text(); cell.click(); expect(caption).not_to_have_text(old) # size, operations and predicted loss, without a run
     got = lab.state('panel.json', dict(by_hand=True)); assert got['features']=='done' and got['quantize']=='out of date'
     p.locator('.qp-go-evaluate').click(); expect(p.locator('.qp-old')).to_be_visible(); p.locator('.qp-to').click(); lab.state('panel.json', dict(evaluate='done', deploy='out of date'))
     expect(p.locator('.qp-old')).to_have_count(0)
