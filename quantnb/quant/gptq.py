@@ -174,7 +174,10 @@ class Gptq:
         return self.rounded(w, bits, axis, H, order, U)
     def rounded(self, w, bits, axis, H, order, U):
         "The grid for damped moments and their factor."
-        r = as_rows(w, axis, len(H)); s = np.stack([energy_scales(o, np.diagonal(h), bits, self.candidates) for o,h in zip(r, H)])
-        q = gptq(r, order, U, s, bits)
-        if self.sweeps: q,s = descend(r, q, s, H, bits, self.sweeps)
+        r = as_rows(w, axis, len(H)); q,s = np.empty(r.shape, np.int8),np.empty(r.shape[:2], np.float32)
+        for a in range(0, r.shape[1], step := max(16, 2**21//r.shape[-1])): # rows do not depend on one another; the working copies of a vocabulary's matrix would take gigabytes
+            part = np.ascontiguousarray(r[:,a:a+step]); t = np.stack([energy_scales(o, np.diagonal(h), bits, self.candidates) for o,h in zip(part, H)])
+            n = gptq(part, order, U, t, bits)
+            if self.sweeps: n,t = descend(part, n, t, H, bits, self.sweeps)
+            q[:,a:a+step],s[:,a:a+step] = n,t
         return from_rows(q, s, np.shape(w), axis, bits)
