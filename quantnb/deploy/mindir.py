@@ -391,7 +391,7 @@ def to_mindir(
     later = {g.layer(p).param for p,b in strategy.items() if b.w!=32}; biases = {quantizer.bias_param[p]:p for p in strategy if quantizer.bias_param[p]}
     for k,v in quantizer.params.items():
         if k in later or k not in e.params or k in state or not (dt := _of.get(e.params[k].data_type)): continue
-        if k in biases and strategy[biases[k]].w!=32: b = strategy[biases[k]]; v = quantizer.bias(biases[k], b.w, b.a).reshape(v.shape)
+        if k in biases and strategy[biases[k]]!=Bits(): b = strategy[biases[k]]; v = quantizer.bias(biases[k], b.w, b.a).reshape(v.shape)
         e.store(e.params[k], v.astype(dt, copy=False))
     e.drop_order()
     for path,(norm,own) in find_folds(g).items():

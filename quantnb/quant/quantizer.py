@@ -234,8 +234,7 @@ def at(self:Quantizer,
     res = {}
     for path,b in strategy.items():
         w = self.weight(path, b.w)
-        if w is None: continue
-        res[self.layers[path].param] = w.dequantized
+        if w is not None: res[self.layers[path].param] = w.dequantized
         p = self.bias_param[path]
-        if p: res[p] = self.bias(path, b.w, b.a).reshape(self.params[p].shape)
+        if p and (w is not None or self.act(path, b.a) is not None): res[p] = self.bias(path, b.w, b.a).reshape(self.params[p].shape)
     return res

@@ -201,7 +201,7 @@ def claims(
     sign = -1 if t.direction=='MIN' else 1
     for k,r in plain.items():
         if r.get('choice')=='delivered': res.append(f'{k} is what was delivered.')
-        elif not t.missed(r, f['accuracy']) and r['size_kb']<c['size_kb'] and sign*r['accuracy']>=sign*c['accuracy']:
+        elif None not in (r['accuracy'],c['accuracy']) and not t.missed(r, f['accuracy']) and r['size_kb']<c['size_kb'] and sign*r['accuracy']>=sign*c['accuracy']:
             res.append(f"{k} meets every target on the {DATA[r.get('data', 'evaluate')]} data and is smaller. It was not chosen: {r.get('choice') or 'it did not take part in the search'}."+(f" Its files: quantnb export TASK_DIR --episode {r['episode']}" if r.get('episode') is not None else ''))
     return res
 
