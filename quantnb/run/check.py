@@ -6,7 +6,7 @@
 __all__ = ['ENDS', 'top_names', 'module_file', 'check_functions', 'check_files', 'check_limits', 'look_ahead']
 
 # %% ../../nbs/run/00b_check.ipynb #c003
-import ast, importlib.util, json, os
+import ast, importlib.util, itertools, json, os
 from importlib.machinery import PathFinder
 from pathlib import Path
 from ..types import *
@@ -94,11 +94,13 @@ def check_files(
         for k,v in d.items():
             if isinstance(v, dict): yield from leaves(v, f'{at}{k}.')
             elif isinstance(v, str) and v.lower().endswith(ENDS) and not any(ch in v for ch in '*{$'): yield f'{at}{k}',v
+    files = itertools.islice((f for b in bases if b.is_dir() and b!=Path('.') for f in b.rglob('*.py')), 200); scripts = [f.read_text(errors='ignore') for f in files]
     for role,r in c.roles.items():
         try: settings = role_config(r, c.dir or '.')
         except InputError as e: bad.append(Mistake(role, e.what)); continue
         for k,v in leaves(settings):
             p = Path(v).expanduser()
+            if scripts and not any(k.rpartition('.')[2] in t for t in scripts): continue # nothing reads it
             if p.exists() or any((b/p).exists() for b in bases) or 'output' in k.lower() or 'save' in k.lower(): continue
             if p.is_absolute() or not any(_below(b, p.name) for b in bases): bad.append(Mistake(f'{role}: {k}', f'there is no file {v}'+('' if p.is_absolute() else f', and none of that name below {", ".join(dict.fromkeys(str(b) for b in bases))}')))
     return list({m.text:m for m in bad}.values()) # one checkpoint is named by several functions
