@@ -12,6 +12,7 @@ from quantnb.deploy.facade import Deployed
 from quantnb.deploy.mindir import load
 from quantnb.graph.ir import read_graph
 from quantnb.quant.qnet import QuantNet
+from quantnb.quant.recipe import Recipe
 from quantnb.run import cli, report
 from quantnb.run.cli import main
 from quantnb.types import Strategy
@@ -142,11 +143,11 @@ def test_every_linear_layer_is_found_and_quantized_with_cache_and_beams(pynative
 
 def test_candidates_are_scored_with_several_beams(pynative):
     net,x,many = small(3),batch(2),batch(40)
-    e = OrtEngine(net, read_graph(net, x), x); e.calibrate(lambda m: m(*many).asnumpy())
+    e = OrtEngine(net, read_graph(net, x), x, recipe=Recipe(rounding='nearest')); e.calibrate(lambda m: m(*many).asnumpy())
     s = Strategy.uniform([l.path for l in e.graph.quantizable], 4, 8)
     assert 0<e.divergence_of(s)<1
     a,b = e.net(s)(*many).asnumpy(),e.sim.net(s)(*many).asnumpy()
-    assert (a==b).all(1).mean()>=.8 and (a!=e.net(None)(*many).asnumpy()).any()
+    assert (a==b).all(1).mean()>=.9 and (a!=e.net(None)(*many).asnumpy()).any()
     np.testing.assert_array_equal(a, e.net(s).search(*many, width=3))
 
 # ---- encoder and one step by themselves

@@ -8,6 +8,7 @@ __all__ = ['Cores', 'Others', 'latency', 'installed', 'register_runner', 'Runner
 # %% ../../nbs/device/00_measure.ipynb #c003
 import importlib.util, math, os, time
 import numpy as np
+from abc import ABC, abstractmethod
 import psutil
 from ..types import *
 from ..deploy.runtime import session
@@ -103,7 +104,7 @@ def register_runner(name):
     "Register a class as `device_evaluator.hardware: name`. It is made from that section of the yml, says in `formats` which files it takes, and has `measure(models, feed, repeat)`, which returns name to `Latency` or None."
     return runners.register(name)
 
-class Runner:
+class Runner(ABC):
     "Measures files on one kind of hardware."
     formats = ('onnx',) # which files it takes, the preferred one first
     device = 'cpu' # runners of the same device never measure at the same time
@@ -116,8 +117,11 @@ class Runner:
     def missing(cls)->str: # '' if it is there
         "What has to be installed before it can measure."
         return ''
-    def runtime(self, format:str='onnx')->str: raise NotImplementedError # name and version
-    def open(self, model, format:str='onnx'): raise NotImplementedError # something with `run(None, feed)`
+    @abstractmethod
+    def runtime(self, format:str='onnx')->str: "Name and version of what runs the files."
+    def open(self, model, format:str='onnx'): # Something with `run(None, feed)`
+        "A session; raises `InputError` where the hardware has none, whose runner then measures files in its own way."
+        raise InputError(f'{type(self).__name__} opens no sessions', 'measure files with its method measure')
     def outputs(self,
         model, # Serialized model or path
         feed:dict, # Input name to array
