@@ -12,6 +12,7 @@ async function render({ model, el }) {
   const sum = make('span', { class: 'qnb-soft qnb-end qnb-sum' });
   const head = make('tr', { role: 'row' }), body = make('tbody', { role: 'rowgroup' }), table = make('table', { role: 'grid' }, make('thead', {}, head), body);
   const scroll = make('div', { class: 'qnb-scroll qnb-episodes', tabindex: 0, 'aria-label': 'episodes' }, table);
+  const above = make('tr', { 'aria-hidden': 'true' }), below = make('tr', { 'aria-hidden': 'true' }), made = new Map(); // what is out of sight, and the rows in sight by episode
   ui.ready(make('div', { class: 'qnb-bar' }, find, sum), scroll);
 
   // Words are looked for in the status; `name>value` compares a metric, or the width of a layer's weights.
@@ -56,10 +57,19 @@ async function render({ model, el }) {
   function rowsIn() {
     const a = Math.max(0, Math.floor(scroll.scrollTop / ROW) - 6), b = Math.min(list.length, a + Math.ceil(scroll.clientHeight / ROW) + 14);
     if (a === from && b === to) return;
-    from = a; to = b; const space = h => h > 0 ? [make('tr', { 'aria-hidden': 'true', style: { height: `${h}px` } })] : [];
-    body.replaceChildren(...space(a * ROW), ...list.slice(a, b).map((r, i) => make('tr', { role: 'row', 'aria-rowindex': a + i + 1, 'data-episode': r.episode, 'aria-selected': r.episode === src.get('selected'), style: { height: `${ROW}px` },
-      class: r.flags & FAILED ? 'qnb-bad' : '', onclick: () => choose(r.episode === src.get('selected') ? -1 : r.episode) },
-      ...cols.map(m => make('td', { role: 'gridcell', class: m === 'status' ? '' : 'qnb-num', text: m === 'status' ? status(r, src) : fmt(r[m], 5) })))), ...space((list.length - b) * ROW));
+    from = a; to = b;
+    const seen = list.slice(a, b), want = [above, ...seen.map((r, i) => rowOf(r, a + i + 1)), below], keep = new Set(want);
+    above.style.height = `${a * ROW}px`; below.style.height = `${(list.length - b) * ROW}px`; above.hidden = !a; below.hidden = b === list.length;
+    for (const t of [...body.children]) if (!keep.has(t)) { t.remove(); made.delete(+t.dataset.episode); }
+    want.forEach((t, i) => { if (body.children[i] !== t) body.insertBefore(t, body.children[i] || null); });
+  }
+  // A row stays the same element as long as it is drawn: a browser gives no click to what was replaced between press and release.
+  function rowOf(r, index) {
+    let t = made.get(r.episode);
+    if (!t || t.children.length !== cols.length) { t?.remove(); made.set(r.episode, t = make('tr', { role: 'row', 'data-episode': r.episode, style: { height: `${ROW}px` }, onclick: () => choose(r.episode === src.get('selected') ? -1 : r.episode) }, ...cols.map(() => make('td', { role: 'gridcell' })))); }
+    t.setAttribute('aria-rowindex', index); t.setAttribute('aria-selected', r.episode === src.get('selected')); t.className = r.flags & FAILED ? 'qnb-bad' : '';
+    cols.forEach((m, k) => { const d = t.children[k], text = m === 'status' ? status(r, src) : fmt(r[m], 5); d.className = m === 'status' ? '' : 'qnb-num'; if (d.textContent !== text) d.textContent = text; });
+    return t;
   }
   const choose = e => { set(src, { selected: e }); };
   function show() {

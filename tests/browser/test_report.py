@@ -46,6 +46,16 @@ def test_mailed(browser, mail, width, scheme):
     assert page.evaluate('document.documentElement.scrollWidth')<=width and not errors and [u for u in asked if not u.startswith('data:')]==[mail.as_uri()], (errors, asked)
     c.close()
 
+def test_pressed_while_rows_change(browser, mail):
+    "Between press and release the table scrolls under the pointer by hand's width: the row that was pressed is the one that is chosen."
+    c = browser.new_context(viewport=dict(width=1000, height=900), offline=True); page = c.new_page(); page.goto(mail.as_uri())
+    table = page.locator('.qnb-table'); scroll = table.locator('.qnb-scroll'); expect(table.locator('tr[aria-selected="true"]')).to_have_count(1)
+    scroll.scroll_into_view_if_needed(); scroll.evaluate('e => e.scrollTop = 20*25'); page.wait_for_function("() => +document.querySelector('.qnb-table tr[data-episode]').getAttribute('aria-rowindex')>10")
+    row = table.locator('tr[aria-rowindex="26"]'); e = row.get_attribute('data-episode'); b = row.bounding_box(); x = b['x']+b['width']/2; page.mouse.move(x, b['y']+12); page.mouse.down()
+    first = "document.querySelector('.qnb-table tr[data-episode]').getAttribute('aria-rowindex')"; was = page.evaluate(first)
+    scroll.evaluate('e => e.scrollTop += 75'); page.wait_for_function(f'was => {first}!==was', arg=was)
+    page.mouse.move(x, b['y']+12-75); page.mouse.up(); expect(page.locator('.qnb-front .qnb-chosen b').first).to_have_text(f'episode {e}'); c.close()
+
 def test_without_scripts(browser, mail):
     "Pictures and the table of layers are there instead, and the file is small."
     c = browser.new_context(java_script_enabled=False, offline=True); page = c.new_page(); page.goto(mail.as_uri())
