@@ -38,6 +38,7 @@ class Walk:
         builder:QdqBuilder, # Of a calibrated network
         rows:int=512, # Samples, if calibration fed as many and they fit
         limit:int=2**29, # Bytes of activations
+        keep:int=0, # Bytes of what the float network gives, kept for the next run
     ):
         self.b = builder; o = builder.o
         rows = max(16, rows_that_fit(2*o.row_bytes, rows, limit)); self.parts,n = [],0
@@ -46,7 +47,7 @@ class Walk:
                 if n>=rows: break
                 if o.dynamic: part = next(cut(part, rows-n))
                 self.parts.append(o.feed(part)); n += row_count(part)
-        self.rows = n; self.stretches = list(self._stretches()); self.chosen = {} # layer path to the strength of the prior; None for the weights of the search
+        self.rows = n; self.stretches = list(self._stretches()); self.kept,self.room,self.opened = {},keep,{}; self.chosen = {} # layer path to the strength of the prior; None for the weights of the search
 
 # %% ../../nbs/deploy/06_sequential.ipynb #c007
 @patch
@@ -74,6 +75,7 @@ def walks(self:Walk, n)->bool:
 @patch
 def open(self:Walk, s:Stretch):
     "A session of a stretch: (session, names it reads)."
+    if s.path in self.opened: return self.opened[s.path]
     b,o = self.b,self.b.o; own = {s.x:s.x+'~', s.weight:s.weight+'~', s.bias:s.bias+'~'} if s.path else {}; own.pop('', None)
     nodes,ins,consts = [],{},{}
     for k,n in enumerate(s.nodes):
@@ -83,7 +85,9 @@ def open(self:Walk, s:Stretch):
             elif i in o.init: consts[b.constant(i, lambda i=i: o.init[i])] = 1
             elif i in s.reads: ins[i] = i
     info = lambda t, of: oh.make_tensor_value_info(t, o.types.get(of, TP.FLOAT), None).SerializeToString()
-    return b.run_pieces(nodes, list(consts), [info(t, i) for t,i in ins.items()], [info(t, t) for t in s.gives], threads=min(4, len(os.sched_getaffinity(0)))),list(ins)
+    res = b.run_pieces(nodes, list(consts), [info(t, i) for t,i in ins.items()], [info(t, t) for t in s.gives], threads=min(4, len(os.sched_getaffinity(0)))),list(ins)
+    if self.room or self.kept: self.opened[s.path] = res
+    return res
 
 # %% ../../nbs/deploy/06_sequential.ipynb #c010
 @patch
@@ -100,9 +104,14 @@ def run(self:Walk,
         if s.gives:
             r,ins = self.open(s)
             for quantized,lane in enumerate(lanes):
-                for e in lane:
-                    given = {s.x+'~':rounds(e[s.x]) if quantized else e[s.x], **(own if quantized else {t:init[t[:-1]] for t in own if t!='~'})} if s.path else {}
-                    e.update(zip(s.gives, r.run(list(s.gives), {t: given[t] if t in given else e[t] for t in ins})))
+                for j,e in enumerate(lane):
+                    new = None if quantized else self.kept.get((k, j))
+                    if new is None:
+                        given = {s.x+'~':rounds(e[s.x]) if quantized else e[s.x], **(own if quantized else {t:init[t[:-1]] for t in own if t!='~'})} if s.path else {}
+                        new = dict(zip(s.gives, r.run(list(s.gives), {t: given[t] if t in given else e[t] for t in ins})))
+                        size = sum(a.nbytes for a in new.values())
+                        if not quantized and size<=self.room: self.kept[k,j] = new; self.room -= size
+                    e.update(new)
         for t in {*s.reads, s.x}:
             later[t] -= 1
             if later[t]==0:
@@ -204,9 +213,10 @@ def sequential(
     rows:int=512, # Samples, if calibration fed as many and they fit
     method:Gptq=None, # Damping, candidates of scales, sweeps
     progress=None, # Called with the share that is done
+    walk:Walk=None, # Of the same builder, if several strategies are rounded one after the other
 )->Strategy: # The same widths, with weights of their own where they were rounded in sequence
     "Round the weights of a strategy layer by layer against the inputs that the quantized layers before give (after Zhang et al., ICLR 2026)."
-    walk,q,method,key = Walk(builder, rows),builder.q,method or Gptq(),f's{next(_keys)}'; own = {}; o = builder.o
+    walk,q,method,key = walk or Walk(builder, rows),builder.q,method or Gptq(),f's{next(_keys)}'; own = {}; o = builder.o
     def layer(s, xs, ys):
         bits = strategy.get(s.path, Bits()); act = q.act(s.path, bits.a); rounds = act or (lambda x: x)
         if bits.w<=8:

@@ -23,7 +23,7 @@ from ..quant.recipe import PRESETS, Recipe
 from ..device.runner import *
 from ..device.fastest import *
 from ..deploy.qdq import *
-from ..deploy.sequential import sequential
+from ..deploy.sequential import Walk, sequential
 from .history import *
 from .trial import *
 from .prepare import *
@@ -76,6 +76,7 @@ class SearchPipeStep:
         self.dir = folder or TaskDir(self.config.base_path, task_id or self.config.task_id, self.config.name)
         self.stop,self.ready,self.seen,self.phases,self.memory,self.say = False,False,{},{},{},None
         self.prepared,self.agent,self.reward = Prepared(task, self.phase),None,None # filled by `prepare`
+        self.walk = None # of rounding in sequence, as long as strategies are compared
         self.turn = contextlib.nullcontext() # entered for every piece of work; a lock if others in this process use MindSpore
     def use(self, task):
         "Go on with other settings of the same task."
@@ -355,7 +356,9 @@ def in_sequence(self:SearchPipeStep,
     "Round the weights of a strategy again, each layer for the inputs that the quantized layers before it give."
     t = self.config.trainer; preset = PRESETS[t.quant.preset]
     if not self.exporter.builder or (t.quant.finalists or preset['finalists'])!='in sequence': return strategy
-    try: return sequential(self.exporter.builder, strategy, rows=preset['rows'] or 512)
+    try:
+        if self.walk is None and sum(l.macs for l in self.graph.quantizable)<SMALL: self.walk = Walk(self.exporter.builder, preset['rows'] or 512, keep=2**28) # several strategies will follow
+        return sequential(self.exporter.builder, strategy, rows=preset['rows'] or 512, walk=self.walk)
     except Exception as e: log.warning('the weights are not rounded in sequence: %s: %s', type(e).__name__, e); return strategy
 
 @patch
@@ -418,6 +421,7 @@ def finish(self:SearchPipeStep):
     elif h.ok:
         with self.phase('confirmation'): self.chosen,self.delivered,final = self.confirm()
         with self.phase('final table'): final['table'] = self.table = self.final_table(self.chosen, self.delivered, final.get('confirm'))
+        self.walk = None
         if self.is_slow():
             with self.phase('fastest file'): final['fastest'] = self.fastest_file()
         with self.phase('writing the files'): self.exporter.release(); self.exporter.write(self.delivered, self.dir.best_dir)
