@@ -20,7 +20,7 @@ from urllib.parse import quote
 from ..types import *
 from ..config import Count, Doc, File, Section, did_you_mean, read_doc, read_text, _nearest, _shown, _text
 from .history import clean
-from .phase import Left
+from .phase import Left, SLOW, without
 
 # %% ../../nbs/run/05_batch.ipynb #c009
 class Grid(Section):
@@ -192,7 +192,7 @@ def from_yaml(cls:Batch,
 # %% ../../nbs/run/05_batch.ipynb #c030
 def _read_notebook(path):
     "A Python notebook without outputs; `ValueError` if it is none."
-    import nbformat # takes a second, and a notebook that only glues does not need it
+    with without(SLOW): import nbformat # here: a notebook that only glues does not need it
     try: nb = nbformat.read(path, 4)
     except Exception as e: raise ValueError(f'is no notebook: {str(e).splitlines()[0] if str(e) else type(e).__name__}') from None
     lang = nb.metadata.get('kernelspec', {}).get('language') or nb.metadata.get('language_info', {}).get('name', 'python')
@@ -263,7 +263,7 @@ def execute(
     folder, # Of a run, with its `run.json` and its notebook
 )->bool: # Is it complete?
     "Run the notebook by papermill, in place, and record how it went."
-    import nbformat, papermill as pm
+    with without(SLOW): import nbformat, papermill as pm
     folder = Path(folder); d = json.loads((folder/'run.json').read_text()); nb = folder/d['notebook']; t0 = time.time()
     plain = str(nb).replace('{', '{{').replace('}', '}}') # papermill fills braces in paths
     try:

@@ -18,6 +18,7 @@ from pathlib import Path
 from ..types import *
 from ..config import did_you_mean
 from .history import *
+from .phase import SLOW, without
 from ..panels.base import *
 from ..panels.front import *
 from ..panels.bitmap import *
@@ -417,8 +418,9 @@ def report(
     root, # Folder of a task
 )->Path: # The page
     "Write `report.ipynb`, run by papermill, and `report.html` beside it."
-    import nbformat, papermill as pm
-    from nbconvert import HTMLExporter
+    with without(SLOW):
+        import nbformat, papermill as pm
+        from nbconvert import HTMLExporter
     t = TaskDir.at(root)
     if not t.best_file.exists(): raise InputError(f'task {t.task_id!r} has no best model yet', 'let it finish an episode first')
     out,page = t.output/'report.ipynb',t.output/'report.html'
