@@ -218,7 +218,7 @@ def check(name, net, shapes, reference=None, tol=(2e-3, 2e-5)):
             w = w.asnumpy() if isinstance(w, ms.Tensor) else w
             assert g_.shape == w.shape and g_.dtype == w.dtype, f'output {k}'
             np.testing.assert_allclose(g_, w, rtol=tol[0], atol=tol[1], err_msg=f'output {k}')
-    alive = _alive(g); SEEN.update(n.op for n in g.nodes if n.id in alive); RAN.add(name)
+    alive = _alive(g); SEEN.update(n.own for n in g.nodes if n.id in alive); RAN.add(name)
 
 
 @pytest.mark.parametrize('name', EXPRESSIONS)

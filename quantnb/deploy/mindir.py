@@ -210,7 +210,7 @@ def _above_casts(g, n, v):
     "Nodes between the operator `n`, which reads `v` in fp16, and the float32 value it was cast from; nearest first."
     chain = []
     if g.values[v].dtype not in _half: return chain
-    while (m := g.producer(v)) and m.op in ('Cast','Reshape','ExpandDims','View') and m.pb[0]==n.pb[0]:
+    while (m := g.producer(v)) and m.op in ('Cast','Reshape','Unsqueeze') and m.pb[0]==n.pb[0]:
         chain.append(m); v = m.ins[0]
         if m.op=='Cast': return chain if g.values[v].dtype=='FLOAT' else []
     return []
@@ -257,7 +257,7 @@ def norm_to_bias(self:_Mindir, g, norm, own):
     "Put a BiasAdd in the place of a folded batch norm; False if its form is not known."
     n,fn = self.find(norm.pb),norm.pb[0]
     readers = [m for m in self.nodes[fn] if n.output[0] in m.input]
-    if norm.op not in ('BatchNorm','BatchNormExt') or g.values[norm.ins[0]].dtype!='FLOAT' or any(self.op(m)!='TupleGetItem' for m in readers): return False
+    if norm.origin not in ('BatchNorm','BatchNormExt') or g.values[norm.ins[0]].dtype!='FLOAT' or any(self.op(m)!='TupleGetItem' for m in readers): return False
     if any(g.users[o] or o in g.outputs for o in norm.outs[1:]): return False
     x = n.input[0]
     if own is not None:

@@ -27,7 +27,7 @@ def _refuse(g):
     "Name everything that has no lowering."
     where = collections.defaultdict(list)
     for n in g.nodes:
-        if n.op not in WRITERS: where[n.op].append(n.scope or 'the network')
+        if n.own not in WRITERS: where[n.own].append(n.scope or 'the network')
     if any(n.ctx for n in g.nodes) or any(g.values[o].kind in ('phi','loop','unknown') for o in g.outputs): raise Unsupported('the network has control flow (`if` or `while` that depends on data)')
     if where: raise Unsupported('no ONNX form for ' + ', '.join(f'{k} ({", ".join(dict.fromkeys(v))})' for k,v in where.items()))
 

@@ -48,7 +48,7 @@ class Features:
         return f"|layer|{'|'.join(self.names)}|\n|---|{'---:|'*len(self.names)}\n{rows}"
 
 # %% ../../nbs/graph/01_features.ipynb #c013
-BEHIND = VIEWS | {'BatchNorm','BiasAdd'} # operators that belong to the layer before them
+BEHIND = VIEWS | {'BatchNormalization'} # operators that belong to the layer before them
 
 def readers(
     g:Graph,
@@ -62,9 +62,9 @@ def readers(
         seen.add(nm)
         if nm in g.outputs: res.append('output')
         for n in g.users[nm]:
-            bias = _is_add(n.op) and any(g.values[o].kind in ('param','const') for o in g.flat(n))
+            bias = (n.op=='Add' or _is_add(n.own)) and any(g.values[o].kind in ('param','const') for o in g.flat(n))
             if n.op in BEHIND or bias: todo += n.outs
-            else: res.append(n.op)
+            else: res.append(n.own)
     return tuple(res)
 
 # %% ../../nbs/graph/01_features.ipynb #c014

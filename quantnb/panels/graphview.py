@@ -154,7 +154,7 @@ def _scene(g, views):
     def node(i):
         if i==end: return dict(label='output', shape=', '.join(sh(o) for o in g.outputs if o in g.values))
         if i<0: return dict(label=g.inputs[-1-i].removeprefix('in:'), shape=sh(g.inputs[-1-i]))
-        n = g.nodes[i]; return dict(label=n.op, shape=sh(n.outs[0]), scope=n.scope, layer=path.get(i,''))
+        n = g.nodes[i]; return dict(label=n.own, shape=sh(n.outs[0]), scope=n.scope, layer=path.get(i,''))
     ns = {i:node(i) for i in ids}
     size = {i:(max(96, min(190, 6.4*len(d['layer'])+18)),36) if d.get('layer') else (max(44, 5.6*len(d['label'])+18),22) for i,d in ns.items()}
     at,lines,(w,h) = layout(ids, edges, size)

@@ -35,32 +35,32 @@ class ScaleGroup:
 # %% ../../nbs/quant/02e_equalize.ipynb #c008
 class _Fixed(Exception): "These channels cannot be scaled."
 
-_SAME = {'ReLU','Relu','ReLU6','Clip','ClampScalar','Add','BiasAdd','MaxPool','AvgPool','AdaptiveAvgPool2D','GlobalAveragePool','AveragePool','Cast','Identity','Dropout','Maximum','Minimum','Max','Min','Contiguous'}
-_MOVE = {'Reshape','View','Flatten','Squeeze','Unsqueeze','ExpandDims'}
-_MEAN = {'ReduceMean','MeanExt','ReduceSum','SumExt','ReduceMax'}
+_SAME = {'Relu','Clip','Add','MaxPool','AveragePool','AdaptiveAvgPool2D','GlobalAveragePool','Cast','Identity','Dropout','Max','Min'}
+_MOVE = {'Reshape','Flatten','Squeeze','Unsqueeze'}
+_MEAN = {'ReduceMean','ReduceSum','ReduceMax'}
 
 def _one(v): return float(v) if isinstance(v, (int,float)) and not isinstance(v, bool) else float(np.asarray(v).ravel()[0]) if isinstance(v, np.ndarray) and v.size==1 else None
 
 def _clip_of(g, n):
     "(lowest, highest) that an operator lets through; None if it is no clip."
     def limits(ks): return [_one(g.values[i].data) if isinstance(i, str) and i and g.values[i].kind in ('const','param') else None for i in ks]
-    if n.op in ('ReLU','Relu'): return 0.,math.inf
-    if n.op=='ReLU6': return 0.,6.
-    if n.op in ('Clip','ClampScalar'):
+    if n.op=='Relu': return 0.,math.inf
+    if n.origin=='ReLU6': return 0.,6.
+    if n.op=='Clip':
         lo,hi = (limits([*n.ins[1:3]])+[None,None])[:2]
         for i,v in zip(n.ins[1:3], (lo,hi)):
             if i and v is None: raise _Fixed('limits that are computed')
         return -math.inf if lo is None else lo,math.inf if hi is None else hi
-    if n.op in ('Maximum','Minimum','Max','Min') and len(n.ins)==2:
+    if n.op in ('Max','Min') and len(n.ins)==2:
         v = next((v for v in limits(n.ins) if v is not None), None)
         if v is None: raise _Fixed('the larger or smaller of two tensors')
-        return (v,math.inf) if n.op.startswith('Max') else (-math.inf,v)
+        return (v,math.inf) if n.op=='Max' else (-math.inf,v)
 
 def _axis_after(g, n, axis):
     "Axis of the channels behind an operator that takes them on `axis`; None if they are lost."
     old,new = g.values[n.ins[0]].shape,g.values[n.outs[0]].shape
     if n.op in _MOVE: return moved_axis(old, new, axis)
-    if n.op in ('Transpose','TransposeExtView','TransposeView','TransposeExt'):
+    if n.op=='Transpose':
         perm = n.attrs.get('perm') or next((g.values[i].data for i in n.ins[1:] if isinstance(g.values[i].data, tuple) and len(g.values[i].data)==len(old)), None)
         return None if perm is None else [p%len(old) for p in perm].index(axis)
     if n.op in _MEAN:
@@ -80,7 +80,7 @@ def _reads(g, l, n, value):
     if l.kind!='dense': return 1
     flags = [g.values[i].data for i in n.ins[2:] if isinstance(i, str) and isinstance(g.values[i].data, bool)]
     first = n.ins[0]==value
-    if not first or n.op not in ('Dense','LinearExt') and flags[:1]==[True] or n.attrs.get('transA'): return None
+    if not first or n.origin not in ('Dense','LinearExt') and flags[:1]==[True] or n.attrs.get('transA'): return None
     return len(g.values[value].shape)-1
 
 def _vector(g, n, operand, axis, rank, c, params):
@@ -89,7 +89,7 @@ def _vector(g, n, operand, axis, rank, c, params):
     if v.kind=='const' and not np.any(np.asarray(v.data, float)): return None
     p = parameter_of(g, operand)
     if p is None or p not in params or readers_of(g, p)!={n.id} or g.root(operand)[1]: raise _Fixed('a constant is added that is no Parameter of its own')
-    shape = params[p].shape; at = 0 if n.op=='BiasAdd' else axis-(rank-len(shape))
+    shape = params[p].shape; at = 0 if n.origin=='BiasAdd' else axis-(rank-len(shape))
     if not 0<=at<len(shape) or shape[at]!=c: raise _Fixed('the same number is added to all channels')
     return p,at
 
@@ -119,7 +119,7 @@ class _Walk:
             for i in n.ins[2:]:
                 if isinstance(i, str) and i and g.values[i].kind=='param': self.group.vectors.append(_vector(g, n, i, 0, 1, self.group.channels, self.params))
         elif n.op in _norms: self.batch_norm(n, value, axis)
-        elif n.op in ('LayerNorm','LayerNormalization','LayerNormExt','RmsNorm') and value==n.outs[0] and axis==len(g.values[value].shape)-1: self.norm(n)
+        elif n.op in ('LayerNormalization','RMSNormalization') and value==n.outs[0] and axis==len(g.values[value].shape)-1: self.norm(n)
         elif n.op=='Mul': self.gain(n, value, axis)
         else: self.passes(n, value, axis)
     def used(self, n, value, axis):
@@ -145,23 +145,23 @@ def _batch_norm(self, n, value, axis):
 
 def _norm(self, n):
     ps = [i for i in n.ins[1:3] if isinstance(i, str) and i and self.g.values[i].kind=='param']; _sole(self.g, self.params, n, ps)
-    if not ps or any(self.params[p].shape!=(self.group.channels,) for p in ps) or len(ps)<2 and n.op!='RmsNorm': raise _Fixed('a norm without gain and shift of its own')
+    if not ps or any(self.params[p].shape!=(self.group.channels,) for p in ps) or len(ps)<2 and n.op!='RMSNormalization': raise _Fixed('a norm without gain and shift of its own')
     self.group.vectors += [(p, 0) for p in ps]; self.group.by_norm = True
 
 def _passes(self, n, value, axis):
     "Go through an operator that commutes with positive factors."
     g = self.g; x,y = n.ins[0],n.outs[0]
-    if n.op in _MOVE|_MEAN or n.op.startswith('Transpose'):
+    if n.op in _MOVE|_MEAN|{'Transpose'}:
         if value==y: axis = next((a for a in range(len(g.values[x].shape)) if _axis_after(g, n, a)==axis), None); self.push(x, axis)
         else: self.push(y, _axis_after(g, n, axis))
         return
-    if n.op not in _SAME: raise _Fixed(f'{n.op} does not commute with a factor')
+    if n.op not in _SAME: raise _Fixed(f'{n.own} does not commute with a factor')
     rank = len(g.values[y].shape); limit = _clip_of(g, n)
     if limit and (limit[0]>0 or limit[1]<=0): raise _Fixed('a clip that leaves out 0')
     if limit and limit!=(0.,math.inf) and limit!=(-math.inf,math.inf): self.group.clips.append((y, *limit))
     at = axis if value==y else axis+rank-len(g.values[value].shape)
     self.push(y, at)
-    for i in g.flat(n)[:2] if n.op in ('Add','BiasAdd') else [i for i in g.flat(n) if g.values[i].kind=='node']:
+    for i in g.flat(n)[:2] if n.op=='Add' else [i for i in g.flat(n) if g.values[i].kind=='node']:
         if parameter_of(g, i) or g.values[i].kind=='const':
             if (v := _vector(g, n, i, at, rank, self.group.channels, self.params)): self.group.vectors.append(v)
         else: self.push(i, at-(rank-len(g.values[i].shape)))
@@ -256,7 +256,7 @@ def _behind(g, group, value, seen):
     "Statistics of a layer that reads a tensor as it is."
     for l in group.readers:
         n = g.nodes[l.nodes[0]]; x = next(i for i in n.ins[:2] if g.root(i)[0]!=l.param)
-        while x!=value and (p := g.producer(x)) and p.op in _MOVE|{'Cast','Identity','ReLU','Relu'}: x = p.ins[0]
+        while x!=value and (p := g.producer(x)) and p.op in _MOVE|{'Cast','Identity','Relu'}: x = p.ins[0]
         if x==value and (st := _channels(seen, l)) is not None: return st
 
 def _channels(seen, l):

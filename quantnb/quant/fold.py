@@ -12,10 +12,10 @@ from ..types import *
 from ..graph.ir import *
 
 # %% ../../nbs/quant/02_fold.ipynb #c005
-_norms = {'BatchNorm','BatchNormExt','BatchNormWithActivation'}
+_norms = {'BatchNormalization'}
 
 def _epsilon(g, n): # an operand, not an attribute
-    c = {'BatchNorm':6, 'BatchNormExt':7}.get(n.op)
+    c = {'BatchNorm':6, 'BatchNormExt':7}.get(n.origin)
     return float(g.const(n.ins[c]) if c else n.attrs.get('epsilon', 1e-5))
 
 def _sole_reader(g, name):
@@ -37,7 +37,7 @@ def along_channels(g, n, operand, axis, channels):
     "Whether an operand of an addition holds one number for each channel: all its axes are 1 but the channels'."
     s,out = g.values[operand].shape,g.values[n.outs[0]].shape
     if s is None or not out or axis is None or out[axis]!=channels: return False
-    if n.op=='BiasAdd': return axis==1 and tuple(s)==(channels,)
+    if n.origin=='BiasAdd': return axis==1 and tuple(s)==(channels,)
     if len(s)>len(out): return False
     s = (1,)*(len(out)-len(s))+tuple(s)
     return s[axis]==channels and math.prod(s)==channels
@@ -45,7 +45,7 @@ def along_channels(g, n, operand, axis, channels):
 def parameter_of(g, operand):
     "The Parameter that an operand is, seen through views that keep the order of its elements; None for anything else."
     p,views = g.root(operand)
-    return p if p and all(v.op in ('Cast','Reshape','ExpandDims','Squeeze','View') for v in views) else None
+    return p if p and all(v.op in ('Cast','Reshape','Unsqueeze','Squeeze') for v in views) else None
 
 def readers_of(g, name):
     "Ids of the operators that read a value, seen through views."
@@ -59,7 +59,7 @@ def readers_of(g, name):
 def _through_bias(g, l, n):
     "The node that follows a layer's operator, or the addition of its bias; that addition and the bias's Parameter."
     u = _sole_reader(g, n.outs[0])
-    if u is None or u.op not in ('BiasAdd','Add'): return u,None
+    if u is None or u.op!='Add': return u,None
     ax = output_axis(g, l, n)
     for i in g.flat(u):
         p = parameter_of(g, i)
@@ -76,7 +76,7 @@ def find_folds(
         if l.kind not in KINDS or len(l.nodes)!=1 or 'shared' in l.note: continue
         u,bias = _through_bias(g, l, g.nodes[l.nodes[0]])
         if u is None or u.op not in _norms or l.channel_axis!=0: continue
-        if all(g.values[i].kind=='param' and readers_of(g, i)=={u.id} for i in u.ins[1:5]): res[l.path] = (u,bias)
+        if u.origin and all(g.values[i].kind=='param' and readers_of(g, i)=={u.id} for i in u.ins[1:5]): res[l.path] = (u,bias)
     return res
 
 # %% ../../nbs/quant/02_fold.ipynb #c007

@@ -77,7 +77,7 @@ def absorbed(self:Quantizer)->set: # Ids of nodes
     g = self.graph; res = set(self.folded.values())|{i for ns in self.bias_nodes.values() for i in ns}
     for l in self.layers.values():
         n = g.nodes[l.nodes[0]]
-        while len(us := g.users[n.outs[0]])==1 and (us[0].id in res or us[0].op in ('ReLU','ReLU6','Relu','Clip')): n = us[0]; res.add(n.id)
+        while len(us := g.users[n.outs[0]])==1 and (us[0].id in res or us[0].op in ('Relu','Clip')): n = us[0]; res.add(n.id)
     return res
 
 def shared_biases(
@@ -102,7 +102,7 @@ def _added(g, l, n):
     while len(g.users[nm])==1 and (u := g.users[nm][0]).op in ('Cast','Reshape','Squeeze') and nm not in g.outputs:
         if axis is not None and u.op!='Cast': axis = moved_axis(g.values[nm].shape, g.values[u.outs[0]].shape, axis)
         nm = u.outs[0]
-    if len(g.users[nm])!=1 or nm in g.outputs or (u := g.users[nm][0]).op not in ('BiasAdd','Add'): return None
+    if len(g.users[nm])!=1 or nm in g.outputs or (u := g.users[nm][0]).op!='Add': return None
     for i in g.flat(u):
         p = parameter_of(g, i)
         if p and along_channels(g, u, i, axis, l.c_out): return p,u

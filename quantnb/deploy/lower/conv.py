@@ -18,7 +18,7 @@ def _conv(op, x, weight, bias, stride, pads, dilation, group):
 @lowers('Conv2D')
 def _conv2d(op, x, weight, *, stride, pad_list, dilation, group, format='NCHW'):
     top,bottom,left,right = pad_list
-    if format!='NCHW': raise Unsupported(f'{op.node.op} in {op.node.scope} has the format {format}')
+    if format!='NCHW': raise Unsupported(f'{op.node.own} in {op.node.scope} has the format {format}')
     return _conv(op, x, weight, None, stride[-2:], (top,left,bottom,right), dilation[-2:], group)
 
 @lowers('Conv3D')

@@ -20,7 +20,7 @@ _unaries = dict(ReLU='Relu', Sigmoid='Sigmoid', Tanh='Tanh', Exp='Exp', Log='Log
     Sign='Sign', Mish='Mish', MishExt='Mish', Softplus='Softplus', Softsign='Softsign', SeLU='Selu', SeLUExt='Selu', IsNan='IsNaN', IsInf='IsInf', Identity='Identity', Contiguous='Identity', Clone='Identity', TensorMove='Identity')
 
 @lowers(*_unaries)
-def _unary(op, x): return op(_unaries[op.node.op], x)
+def _unary(op, x): return op(_unaries[op.node.own], x)
 
 @lowers('Cast')
 def _cast(op, x): return x.typed()
@@ -37,7 +37,7 @@ def _exp_minus_one(op, x): return op.Sub(op.Exp(x), np.float32(1))
 @lowers('Exp2')
 def _power_of_two(op, x): return op.Pow(np.float32(2), x.typed())
 @lowers('Log2','Log10')
-def _log_of_base(op, x): return op.Div(op.Log(x), np.float32(np.log(int(op.node.op[3:]))))
+def _log_of_base(op, x): return op.Div(op.Log(x), np.float32(np.log(int(op.node.own[3:]))))
 @lowers('Erfc')
 def _complement_of_erf(op, x): return op.Sub(np.float32(1), op.Erf(x))
 @lowers('Frac')
@@ -50,7 +50,7 @@ _scaled = dict(AddExt='Add', AddScalar='Add', SubExt='Sub', SubScalar='Sub')
 @lowers(*_binary)
 def _arithmetic(op, a, b):
     b = b.typed()
-    return op(_binary[op.node.op], a.typed(), b)
+    return op(_binary[op.node.own], a.typed(), b)
 
 def _times(op, b, alpha):
     "The second operand times a factor, if there is one."
@@ -59,7 +59,7 @@ def _times(op, b, alpha):
 @lowers(*_scaled)
 def _scaled_sum(op, a, b, alpha=None):
     b = _times(op, b, alpha)
-    return op(_scaled[op.node.op], a.typed(), b)
+    return op(_scaled[op.node.own], a.typed(), b)
 
 # %% ../../../nbs/deploy/lower/01_elementwise.ipynb #c014
 @lowers('AddN')
@@ -80,17 +80,17 @@ _connectives = dict(LogicalAnd='And', LogicalOr='Or', LogicalXor='Xor')
 _bits = {f'Bitwise{k}{t}':k for k in ('And','Or','Xor') for t in ('','Tensor','Scalar')}
 
 @lowers(*_comparisons)
-def _comparison(op, a, b): t = common_type(a, b); return op(_comparisons[op.node.op], a.typed(t), b.typed(t))
+def _comparison(op, a, b): t = common_type(a, b); return op(_comparisons[op.node.own], a.typed(t), b.typed(t))
 @lowers('NotEqual')
 def _not_equal(op, a, b): t = common_type(a, b); return op.Not(op.Equal(a.typed(t), b.typed(t)))
 @lowers(*_connectives)
-def _logic(op, a, b): return op(_connectives[op.node.op], a.typed(), b.typed())
+def _logic(op, a, b): return op(_connectives[op.node.own], a.typed(), b.typed())
 @lowers('LogicalNot')
 def _logical_not(op, x): return op.Not(x.typed())
 
 # %% ../../../nbs/deploy/lower/01_elementwise.ipynb #c019
 @lowers(*_bits)
-def _bitwise(op, a, b): return op(('' if op.out_type()==TP.BOOL else 'Bitwise')+_bits[op.node.op], a.typed(), b.typed())
+def _bitwise(op, a, b): return op(('' if op.out_type()==TP.BOOL else 'Bitwise')+_bits[op.node.own], a.typed(), b.typed())
 @lowers('BitwiseNot')
 def _bitwise_not(op, x): return op('Not' if op.out_type()==TP.BOOL else 'BitwiseNot', x)
 @lowers('IsFinite')
@@ -138,14 +138,14 @@ def _check_alone(op, x):
     name,ir = x.name,op.ir
     while True:
         p = ir.producer(name)
-        if p is None or len(ir.users[name])>1 or name in ir.outputs: raise Unsupported(f'{op.node.op} in {op.where} changes a tensor that is read elsewhere, too (`y = y + x` instead of `y += x` is clear)')
-        if p.op not in VIEWS and not p.op.endswith('View'): return
+        if p is None or len(ir.users[name])>1 or name in ir.outputs: raise Unsupported(f'{op.node.own} in {op.where} changes a tensor that is read elsewhere, too (`y = y + x` instead of `y += x` is clear)')
+        if p.op not in VIEWS and not p.origin.endswith('View'): return
         name = p.ins[0]
 
 # %% ../../../nbs/deploy/lower/01_elementwise.ipynb #c031
 @lowers(*_inplace)
 def _in_place(op, x, b, alpha=None):
-    _check_alone(op, x); name = _inplace[op.node.op]
+    _check_alone(op, x); name = _inplace[op.node.own]
     return op(name, x, _times(op, b, alpha if name in ('Add','Sub') else None))
 
 @lowers('InplaceReLU')

@@ -133,7 +133,7 @@ def _scatter_elements(op, x, indices, updates, axis:int=0, reduction:object='non
 @lowers('TensorScatterUpdate','TensorScatterAdd')
 def _scatter_nd_into(op, x, indices, updates):
     x = x.tensor
-    return op.ScatterND(x, indices.typed(TP.INT64), updates, reduction='add' if op.node.op.endswith('Add') else 'none')
+    return op.ScatterND(x, indices.typed(TP.INT64), updates, reduction='add' if op.node.own.endswith('Add') else 'none')
 @lowers('ScatterNd')
 def _scatter_nd(op, indices, updates): return op.ScatterND(filled(op, 0), indices.typed(TP.INT64), updates, reduction='add')
 
@@ -153,7 +153,7 @@ def padded(
 )->str: # Name of a tensor
     "An operand with pads."
     rank = len(x.shape); before,after = [0]*rank,[0]*rank
-    if min(pads)<0: raise Unsupported(f'{op.node.op} by less than nothing in {op.where}')
+    if min(pads)<0: raise Unsupported(f'{op.node.own} by less than nothing in {op.where}')
     for k in range(len(pads)//2): before[rank-1-k],after[rank-1-k] = int(pads[2*k]),int(pads[2*k+1])
     return op.Pad(x, np.array(before+after, np.int64), value, mode=mode)
 

@@ -13,7 +13,7 @@ from .writer import *
 
 # %% ../../../nbs/deploy/lower/09_norm.ipynb #c005
 def _normalized(op, x, gamma, beta, mean, variance, training, epsilon):
-    if training: raise Unsupported(f'{op.node.op} in {op.node.scope} is in training mode')
+    if training: raise Unsupported(f'{op.node.own} in {op.node.scope} is in training mode')
     return op.BatchNormalization(x, gamma, beta, mean, variance, epsilon=epsilon)
 
 @lowers('BatchNorm')
@@ -52,11 +52,11 @@ def _local_response(op, x, *, depth_radius, alpha, beta, bias):
 
 # %% ../../../nbs/deploy/lower/09_norm.ipynb #c016
 def _along_axis(op, name, x, axes):
-    if len(axes)>1: raise Unsupported(f'{op.node.op} over several axes in {op.node.scope}')
+    if len(axes)>1: raise Unsupported(f'{op.node.own} over several axes in {op.node.scope}')
     return op(name, x, axis=int(axes[0]))
 
 @lowers('Softmax','LogSoftmax')
-def _softmax(op, x, axis:tuple=(-1,)): return _along_axis(op, op.node.op, x, axis)
+def _softmax(op, x, axis:tuple=(-1,)): return _along_axis(op, op.node.own, x, axis)
 
 @lowers('LogSoftmaxExt')
 def _log_softmax_ext(op, x, axis:tuple=None): return _along_axis(op, 'LogSoftmax', x, axis or ((0,) if len(x.shape) in (0,1,3) else (1,)))

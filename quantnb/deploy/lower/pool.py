@@ -18,7 +18,7 @@ from .index import padded
 def _pads(op, x, kernel, stride, mode):
     "Pads of 'same' or 'valid'."
     if mode in ('valid',2): return [0]*2*len(kernel)
-    if mode not in ('same',1): raise Unsupported(f'{op.node.op} in {op.node.scope} has the pad mode {mode}')
+    if mode not in ('same',1): raise Unsupported(f'{op.node.own} in {op.node.scope} has the pad mode {mode}')
     return same_pads(x.shape[2:], op.out_shape()[2:], kernel, stride, [1]*len(kernel))
 
 def _pool(op, name, x, kernel, stride, pads, ceil=False, **more):
@@ -73,7 +73,7 @@ def _max_pool_with_mask(op, x, kernel:object, stride:object=None, pads:object=0,
 # %% ../../../nbs/deploy/lower/07_pool.ipynb #c015
 def _average(op, x, kernel, stride, pads, ceil, include_pads, divisor):
     "Average pooling, with a divisor of its own if there is one."
-    if divisor and ceil: raise Unsupported(f'{op.node.op} with a divisor and ceil_mode in {op.where}')
+    if divisor and ceil: raise Unsupported(f'{op.node.own} with a divisor and ceil_mode in {op.where}')
     y = _pool(op, 'AveragePool', x, kernel, stride, pads, ceil, count_include_pad=int(bool(include_pads or divisor)))
     return op.Mul(y, np.float32(math.prod(kernel)/divisor)) if divisor else y
 
@@ -83,7 +83,7 @@ def _avg_pool_3d(op, x, *, kernel_size, strides, pad_list, ceil_mode, count_incl
 
 @lowers('AvgPool1D','AvgPool2D','AvgPool3DExt')
 def _avg_pool_ext(op, x, kernel:object, stride:object=None, pads:object=0, ceil:object=None, include_pads:object=None, divisor:object=None):
-    axes = int(op.node.op[7]); kernel = repeated(kernel, axes)
+    axes = int(op.node.own[7]); kernel = repeated(kernel, axes)
     return _average(op, x, kernel, repeated(kernel if stride is None else stride, axes), repeated(pads, axes)*2, ceil, include_pads, divisor)
 
 # %% ../../../nbs/deploy/lower/07_pool.ipynb #c018

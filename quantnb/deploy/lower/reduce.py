@@ -22,26 +22,26 @@ _reductions = dict(ReduceMean='ReduceMean', MeanExt='ReduceMean', ReduceSum='Red
 @lowers(*_reductions)
 def _reduction(op, x, axis:tuple=(), keep:bool=False):
     axes,rank = _axes(x, axis),len(x.shape)
-    if _reductions[op.node.op]=='ReduceMean' and rank>2 and axes==[*range(2, rank)]:
+    if _reductions[op.node.own]=='ReduceMean' and rank>2 and axes==[*range(2, rank)]:
         y = op.GlobalAveragePool(x.typed())
         return y if keep else op.Flatten(y, axis=1)
-    return op(_reductions[op.node.op], x.typed(), np.array(axes, np.int64), keepdims=int(keep))
+    return op(_reductions[op.node.own], x.typed(), np.array(axes, np.int64), keepdims=int(keep))
 
 # %% ../../../nbs/deploy/lower/05_reduce.ipynb #c006
 @lowers('ReduceAny','ReduceAll')
 def _any_or_all(op, x, axis:tuple=(), keep:bool=False):
-    name = 'ReduceMax' if op.node.op=='ReduceAny' else 'ReduceMin'
+    name = 'ReduceMax' if op.node.own=='ReduceAny' else 'ReduceMin'
     return op.Cast(op(name, op.Cast(x.typed(), to=TP.INT32), np.array(_axes(x, axis), np.int64), keepdims=int(keep)), to=TP.BOOL)
 
 @lowers('Max','Min')
-def _extreme_of_all(op, x): return op('Reduce'+op.node.op, x, np.arange(len(x.shape)), keepdims=0)
+def _extreme_of_all(op, x): return op('Reduce'+op.node.own, x, np.arange(len(x.shape)), keepdims=0)
 
 # %% ../../../nbs/deploy/lower/05_reduce.ipynb #c011
 def _variance_and_mean(op, x, axis, correction, keep):
     "Variance over axes, and the mean."
     axes = np.array(_axes(x, axis), np.int64); mean = op.ReduceMean(x, axes, keepdims=1); rest = op.Sub(x, mean)
     count = math.prod(x.shape[a] for a in axes)
-    if any(isinstance(x.dims[a], Rows) for a in axes): raise BatchBound(f'{op.node.op} in {op.where} goes over the batch')
+    if any(isinstance(x.dims[a], Rows) for a in axes): raise BatchBound(f'{op.node.own} in {op.where} goes over the batch')
     variance = op.Div(op.ReduceSumSquare(rest, axes, keepdims=int(keep)), np.float32(count-correction))
     return variance, mean if keep else op.Squeeze(mean, axes)
 
@@ -52,8 +52,8 @@ def _deviation_and_mean(op, x, axis:tuple=(), unbiased:int=1, keep:bool=False):
 
 @lowers('Var','VarMean','Std','StdMean')
 def _variance(op, x, axis:tuple=(), correction:object=1, keep:bool=False):
-    v,mean = _variance_and_mean(op, x, axis, correction, keep); v = v if op.node.op[0]=='V' else op.Sqrt(v)
-    return (v, mean) if op.node.op.endswith('Mean') else v
+    v,mean = _variance_and_mean(op, x, axis, correction, keep); v = v if op.node.own[0]=='V' else op.Sqrt(v)
+    return (v, mean) if op.node.own.endswith('Mean') else v
 
 # %% ../../../nbs/deploy/lower/05_reduce.ipynb #c012
 @lowers('LpNorm','LpNormV2','LinalgVectorNorm')
@@ -70,9 +70,9 @@ def _arg(op, name, x, axis, keep):
     return y if op.out_type()==TP.INT64 else op.Cast(y, to=op.out_type())
 
 @lowers('Argmax','Argmin')
-def _arg_extreme(op, x, axis:int=-1): return _arg(op, 'Arg'+op.node.op[3:].capitalize(), x, axis, 0)
+def _arg_extreme(op, x, axis:int=-1): return _arg(op, 'Arg'+op.node.own[3:].capitalize(), x, axis, 0)
 @lowers('ArgMaxExt','ArgMinExt')
-def _arg_extreme_ext(op, x, axis:object=None, keep:bool=False): return _arg(op, op.node.op.removesuffix('Ext'), x, axis, int(keep))
+def _arg_extreme_ext(op, x, axis:object=None, keep:bool=False): return _arg(op, op.node.own.removesuffix('Ext'), x, axis, int(keep))
 
 def _extreme(op, which, x, axis, keep):
     "Index and value of an extreme along an axis."
@@ -80,9 +80,9 @@ def _extreme(op, which, x, axis, keep):
     return index, op('Reduce'+which, x, np.array([axis], np.int64), keepdims=int(keep))
 
 @lowers('ArgMaxWithValue','ArgMinWithValue')
-def _index_and_value(op, x, axis:int=0, keep:bool=False): return _extreme(op, op.node.op[3:6], x, axis, keep)
+def _index_and_value(op, x, axis:int=0, keep:bool=False): return _extreme(op, op.node.own[3:6], x, axis, keep)
 @lowers('MaxDim','MinDim')
-def _value_and_index(op, x, axis:int=0, keep:bool=False): return _extreme(op, op.node.op[:3], x, axis, keep)[::-1]
+def _value_and_index(op, x, axis:int=0, keep:bool=False): return _extreme(op, op.node.own[:3], x, axis, keep)[::-1]
 
 # %% ../../../nbs/deploy/lower/05_reduce.ipynb #c016
 def _top(op, x, count, axis, largest): return op.TopK(x, np.array([count], np.int64), outs=2, axis=int(axis), largest=int(largest))
@@ -115,7 +115,7 @@ def _cumulative_sum(op, x, axis:object, exclusive:bool=False, reverse:bool=False
 def _cumulative_sum_ext(op, x, axis:object): return op.CumSum(x.typed(), np.array(axis, np.int64))
 
 @lowers('Tril','Triu','TrilExt')
-def _triangle(op, x, diagonal:object=0): return op.Trilu(x, np.array(diagonal, np.int64), upper=int(op.node.op=='Triu'))
+def _triangle(op, x, diagonal:object=0): return op.Trilu(x, np.array(diagonal, np.int64), upper=int(op.node.own=='Triu'))
 
 @lowers('Roll')
 def _roll(op, x, shifts:tuple, axes:tuple):

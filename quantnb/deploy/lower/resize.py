@@ -33,7 +33,7 @@ def _bilinear_ext(op, x, size, scales, corners:object): return _resize(op, x, 'l
 def _bicubic(op, x, size, corners:object=False, half:object=False): return _resize(op, x, 'cubic', corners, half, cubic_coeff_a=-.5 if half else -.75, exclude_outside=int(half))
 @lowers('UpsampleBicubic2D')
 def _bicubic_ext(op, x, size, scales, corners:object):
-    if not corners: raise Unsupported(f'{op.node.op} without align_corners in {op.where} has no kernel on the CPU to compare with, and no ONNX form')
+    if not corners: raise Unsupported(f'{op.node.own} without align_corners in {op.where} has no kernel on the CPU to compare with, and no ONNX form')
     return _resize(op, x, 'cubic', True, False, cubic_coeff_a=-.75)
 
 # %% ../../../nbs/deploy/lower/10_resize.ipynb #c014

@@ -49,7 +49,7 @@ def _stack(op, tensors, axis:int=0):
 def _pieces(op, x, axis):
     "The outputs of a node that splits its input along an axis."
     sizes = [op.out_dims(k)[axis] for k in range(len(op.node.outs))]
-    if any(isinstance(s, Rows) for s in sizes): raise BatchBound(f'{op.node.op} in {op.where} splits the batch or a length')
+    if any(isinstance(s, Rows) for s in sizes): raise BatchBound(f'{op.node.own} in {op.where} splits the batch or a length')
     pieces = op.Split(x, np.array(sizes, np.int64), outs=len(sizes), axis=axis)
     return pieces if isinstance(pieces, tuple) else (pieces,)
 
@@ -61,7 +61,7 @@ def _split_by(op, x, size, axis:int): return _pieces(op, x, axis)
 @lowers('Unstack','UnstackExtView')
 def _unstack(op, x, axis:int=0):
     axis %= len(x.shape); count = len(op.node.outs)
-    if isinstance(x.dims[axis], Rows): raise BatchBound(f'{op.node.op} in {op.where} takes the batch apart')
+    if isinstance(x.dims[axis], Rows): raise BatchBound(f'{op.node.own} in {op.where} takes the batch apart')
     pieces = op.Split(x, np.ones(count, np.int64), outs=count, axis=axis)
     return tuple(op.Squeeze(p, np.array([axis], np.int64)) for p in (pieces if isinstance(pieces, tuple) else (pieces,)))
 
@@ -84,8 +84,8 @@ def _repeat(op, x, repeats:tuple):
 
 @lowers('RepeatInterleaveInt')
 def _repeat_each(op, x, times:int, axis:object=None):
-    if axis is None or over_batch(x.dims[axis]): raise Unsupported(f'{op.node.op} over the batch in {op.where}')
-    if isinstance(x.dims[axis], Rows): raise BatchBound(f'{op.node.op} over a length in {op.where}')
+    if axis is None or over_batch(x.dims[axis]): raise Unsupported(f'{op.node.own} over the batch in {op.where}')
+    if isinstance(x.dims[axis], Rows): raise BatchBound(f'{op.node.own} over a length in {op.where}')
     return op.Gather(x, np.repeat(np.arange(x.shape[axis]), times), axis=int(axis))
 
 # %% ../../../nbs/deploy/lower/03_shape.ipynb #c020
@@ -97,4 +97,4 @@ def _channel_shuffle(op, x, *, group):
     return op.reshape(shuffled, op.out_dims(), [batch])
 
 @lowers('DepthToSpace','SpaceToDepth')
-def _depth_and_space(op, x, *, block_size): return op(op.node.op, x, blocksize=int(block_size))
+def _depth_and_space(op, x, *, block_size): return op(op.node.own, x, blocksize=int(block_size))

@@ -191,8 +191,8 @@ def const(self:Lowering, name, default=None):
         if name>=len(self.node.ins): return default
         name = self.node.ins[name]
     v = self.ir.values[name]; o = self.twin(v.name)
-    if v.kind!='const': raise Unsupported(f'{self.node.op} in {self.where} has an operand {self.node.ins.index(name)} that is computed at run time')
-    if o is not None and not np.array_equal(np.asarray(o.data, object), np.asarray(v.data, object)): raise BatchBound(f'{self.node.op} in {self.where} has a constant that depends on the batch size')
+    if v.kind!='const': raise Unsupported(f'{self.node.own} in {self.where} has an operand {self.node.ins.index(name)} that is computed at run time')
+    if o is not None and not np.array_equal(np.asarray(o.data, object), np.asarray(v.data, object)): raise BatchBound(f'{self.node.own} in {self.where} has a constant that depends on the batch size')
     return default if v.data is None else v.data
 
 @patch
@@ -200,9 +200,9 @@ def __getitem__(self:Lowering, i):
     "ONNX name of operand `i` of the node being written, or of a value by its name."
     name = self.node.ins[i] if isinstance(i, int) else i
     v = self.ir.values[name]
-    if v.kind in ('phi','loop','unknown'): raise Unsupported(f'the network has control flow (`if` or `while` inside construct): {self.node.op} in {self.where} reads a value that depends on it')
+    if v.kind in ('phi','loop','unknown'): raise Unsupported(f'the network has control flow (`if` or `while` inside construct): {self.node.own} in {self.where} reads a value that depends on it')
     if name in self.names: return self.names[name]
-    if v.kind=='node': raise Unsupported(f'output {name.split(":")[-1]} of {self.ir.producer(name).op} in {self.ir.producer(name).scope or "the network"} has no ONNX form')
+    if v.kind=='node': raise Unsupported(f'output {name.split(":")[-1]} of {self.ir.producer(name).own} in {self.ir.producer(name).scope or "the network"} has no ONNX form')
     if v.kind=='const': return self.array(name)
     if name not in self.params: raise InputError(f'the value of Parameter {name!r} is missing', 'give every Parameter of the network')
     self.names[name] = self.add(_array(np.asarray(self.params[name])), name)
@@ -359,12 +359,12 @@ def array(self:Lowering, name):
         if same(a) and same(b): return self.add(first(a)) if self.broadcasts(name, dims) else self.Expand(first(a), self.vector(dims))
         if len(free)==1 and a.dtype.kind=='i': return self.counted(a, b, free[0], dims, first(a))
     if free in ([a.ndim-2,a.ndim-1],) and dims[-1]==dims[-2]: return self.triangle(a, b, dims[-1])
-    raise BatchBound(f'{self.node.op if self.node else "an output"} reads a constant that depends on the batch size')
+    raise BatchBound(f'{self.node.own if self.node else "an output"} reads a constant that depends on the batch size')
 
 @patch
 def broadcasts(self:Lowering, name, dims):
     "Whether another operand already has the shape `dims`, in an operator that broadcasts."
-    return self.node is not None and self.node.op in BROADCAST and any(o!=name and self.ir.values[o].kind!='const' and self.dims(o, self.twin(o).name)==dims for o in self.ir.flat(self.node))
+    return self.node is not None and self.node.own in BROADCAST and any(o!=name and self.ir.values[o].kind!='const' and self.dims(o, self.twin(o).name)==dims for o in self.ir.flat(self.node))
 
 # %% ../../../nbs/deploy/lower/00_writer.ipynb #c045
 @patch
@@ -372,7 +372,7 @@ def counted(self:Lowering, a, b, k, dims, first):
     "A constant that rises by one step along axis `k`."
     n = lambda x: np.arange(x.shape[k]).reshape([-1 if j==k else 1 for j in range(x.ndim)])
     step = np.take(b, [1], k)-np.take(b, [0], k)
-    if not all(np.array_equal(x, first+n(x)*step) for x in (a, b)): raise BatchBound(f'{self.node.op} in {self.where} reads a constant that depends on the batch size')
+    if not all(np.array_equal(x, first+n(x)*step) for x in (a, b)): raise BatchBound(f'{self.node.own} in {self.where} reads a constant that depends on the batch size')
     r = self.counting(dims[k])
     y = self.Add(self.Mul(self.Reshape(r, np.array([-1 if j==k else 1 for j in range(a.ndim)], np.int64)), step.astype(np.int64)), first.astype(np.int64))
     return y if a.dtype==np.int64 else self.Cast(y, to=oh.np_dtype_to_tensor_dtype(a.dtype))
@@ -387,7 +387,7 @@ def triangle(self:Lowering, a, b, d):
     "A square constant with one value on and below the diagonal and another above it, as a causal mask has."
     low,high = a[...,-1:,:1],a[...,:1,-1:]
     square = lambda x: np.where(np.tril(np.ones(x.shape[-2:], bool)), low, high)
-    if not all(np.array_equal(x, square(x)) for x in (a, b)): raise BatchBound(f'{self.node.op} in {self.where} reads a constant that depends on a length')
+    if not all(np.array_equal(x, square(x)) for x in (a, b)): raise BatchBound(f'{self.node.own} in {self.where} reads a constant that depends on a length')
     n = self.counting(d)
     return self.Where(self.LessOrEqual(n, self.Unsqueeze(n, np.array([1], np.int64))), np.ascontiguousarray(low), np.ascontiguousarray(high))
 
@@ -411,9 +411,9 @@ def _write(g, params, g2):
     for k,n in enumerate(g.nodes):
         if n.id not in alive: continue
         op.node,op.node2 = n,g2.nodes[k] if g2 else None
-        if n.op not in WRITERS: raise Unsupported(f'no ONNX form for {n.op} ({op.where})')
-        try: made = WRITERS[n.op](op, n)
-        except (LookupError,TypeError,ValueError) as e: raise Unsupported(f'{n.op} in {op.where} has a form that the writer does not know ({type(e).__name__}: {e})') from e
+        if n.own not in WRITERS: raise Unsupported(f'no ONNX form for {n.own} ({op.where})')
+        try: made = WRITERS[n.own](op, n)
+        except (LookupError,TypeError,ValueError) as e: raise Unsupported(f'{n.own} in {op.where} has a form that the writer does not know ({type(e).__name__}: {e})') from e
         for i,t in zip(n.outs, made if isinstance(made, tuple) else (made,)): op.names[i] = t; op.graph.shapes[t] = g.values[i].shape
     for k,i in enumerate(g.outputs): _output(op, k, i)
     return op.graph
