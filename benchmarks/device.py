@@ -56,11 +56,23 @@ def accuracy_of(task, model):
         def __getattr__(self, k): return lambda *a, **kw: self
     return float(task.run('evaluate', File())) if task.metric_name() is None else float(task.run('evaluate', File())[task.metric_name()])
 
+def rows_fed(task, names, most=300):
+    "What the calibration function feeds, a row at a time, as both tools take them; as many as NNCF asks for."
+    seen = []
+    class Feed:
+        training = False
+        def __call__(self, *xs):
+            seen.append([x.asnumpy() for x in xs]); return task.net(*xs)
+        def __getattr__(self, k): return lambda *a, **kw: self
+    given = task.run_calib(Feed())
+    if not seen: seen = [[x.asnumpy() for x in (b if isinstance(b, (tuple,list)) else [b])] for b in given]
+    return [dict(zip(names, (a[i:i+1] for a in xs))) for xs in seen for i in range(len(xs[0]))][:most]
+
 def measured(name, seconds):
     "Everything of one network."
     task = task_of(name); e = open_engine(task); ex = Exporter(task, e); paths = [l.path for l in e.graph.quantizable]
     custom = QuantCustomEvaluator(task.inputs, ex.onnx, ex.float); feed = custom.get_data(); files = {'float':ex.onnx(None)}
-    calib = [dict(zip(feed, (a[i:i+1] for a in xs))) for xs in ex.q.inputs[:1] for i in range(min(64, len(xs[0])))]
+    calib = rows_fed(task, list(feed))
     uniform = Strategy.uniform(paths, 8, 8); files['uniform 8'] = ex.onnx(uniform); res = dict(name=name, layers=len(paths), left={}, runtimes={}, accuracy={}, failed={})
     runs = {n: runners[n]() for n in ('CPU','OpenVINO') if not runners[n].missing()}
     for n,r in runs.items():
