@@ -24,10 +24,13 @@ def page(browser, site):
     assert not [u for u in asked if not u.startswith((site, 'data:', 'blob:'))]
     assert not errors
 
+STILL = """() => { const now = [...document.querySelectorAll('.search-result')].map(e => e.textContent).join();
+    if (now !== window.was) { window.was = now; window.since = Date.now(); } return Date.now() - window.since > 500; }"""
+
 def test_search(page, site):
     page.goto(site); page.locator('#quarto-search input').first.press_sequentially('int8 slower')
-    found = page.locator('.search-result', has_text='When not to quantize').first; found.wait_for()
-    found.dispatch_event('click') # not at a place: results of the last letters may still come, and another one is there then
+    page.locator('.search-result', has_text='When not to quantize').first.wait_for(); page.wait_for_function(STILL) # results of the last letters may still come and move the others
+    page.locator('.search-result', has_text='When not to quantize').first.click()
     expect(page.locator('h1')).to_have_text('When not to quantize')
 
 def test_way_of_a_newcomer(page, site):
