@@ -187,7 +187,7 @@ def nodes13(self:_FromFile):
     return raised(self.m.graph.node, const, ranks)
 
 # %% ../../nbs/deploy/00b_from_onnx.ipynb #c020
-_MOVES = {'Transpose','Reshape','Squeeze','Unsqueeze','Split','Slice','Identity'} # of a constant: a view of it
+_MOVES = VIEWS-{'Cast','Flatten'} # of a constant: a view of it
 _KEEPS = {'QuantizeLinear','DequantizeLinear','DynamicQuantizeLinear','RandomNormal','RandomUniform','RandomNormalLike','RandomUniformLike','Multinomial','Bernoulli','Dropout'}
 FOLDED = 2**20 # bytes of a computed constant, at most
 
