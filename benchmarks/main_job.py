@@ -12,6 +12,7 @@ import numpy as np, psutil
 import quantnb, mindspore as ms
 from quantnb.all import *
 from quantnb.run.history import environment
+from quantnb.run import pipeline
 
 here = Path(__file__).parent
 
@@ -52,7 +53,7 @@ def search(episodes):
         c = Clock(task); s = SearchPipeStep(task, callbacks=[c], progress=sys.stderr.isatty()).prepare()
         task.run('evaluate', task.net) # compiled before it is timed
         agent,trial,book = [],[],[]
-        for o,n,l in ((s.agent,'propose',agent),(s.agent,'learn',agent),(s,'trial',trial),(s.dir,'append',book)): timed(o, n, l)
+        for o,n,l in ((s.agent,'propose',agent),(s.agent,'learn',agent),(pipeline,'episode',trial),(s.dir,'append',book)): timed(o, n, l)
         s.run()
         ok = [r for r in s.history if r.status=='ok']; secs = [r.seconds for r in ok[2:]]; whole = sum(r.seconds for r in s.history)
         mb = lambda i: c.rss[i]/2**20

@@ -1,6 +1,7 @@
 """What a rounding is worth: weights of 4, 3 and 2 bits, and both at 4 bits, on the networks of `quantizer_nets.py`.
 
-    python benchmarks/rounding.py [--nets fashion resnet14] [--seeds 3] [--out benchmarks/rounding.json]
+    python benchmarks/rounding.py [--nets fashion resnet14 mobilenet vit] [--seeds 3] [--out benchmarks/rounding.json]
+    python benchmarks/rounding.py --export FOLDER     # weights, calibration and test images for `rounding_reference.py`
 
 Uniform widths, no layer left float, no search. For each seed another 384 of the example's 512 calibration images; accuracy on its
 6000 images that no network was trained or calibrated on. Each figure is kept as soon as it is measured; a second run goes on."""
@@ -20,9 +21,16 @@ WIDTHS = ((4,32),(3,32),(2,32),(4,4))
 
 def data(): return [np.concatenate(o) for o in zip(*(fashion.images({}, p) for p in ('search','confirm','test')))]
 
+def calibration(seed): c = fashion.images({}, 'calib')[0]; return c[np.random.default_rng(seed).permutation(len(c))[:384]]
+
+def export(folder, names, seeds):
+    "What another library needs to do the same."
+    folder.mkdir(parents=True, exist_ok=True); x,y = data(); np.savez(folder/'data.npz', x=x, y=y, **{f'calib{k}':calibration(k) for k in range(seeds)})
+    for n in names: np.savez(folder/f'{n}.npz', **{p.name:p.asnumpy() for p in zoo.load(n).get_parameters()})
+
 def measure(name, seed, x, y, known, keep):
     "Accuracies of one network and one choice of calibration images, by recipe and widths."
-    net = zoo.load(name); c = fashion.images({}, 'calib')[0]; c = c[np.random.default_rng(seed).permutation(len(c))[:384]]; i = (ms.Tensor(c[:1]),)
+    net,c = zoo.load(name),calibration(seed); i = (ms.Tensor(c[:1]),)
     for recipe,r in RECIPES.items():
         todo = [w for w in WIDTHS for k in (recipe, 'in sequence') if f'W{w[0]}A{w[1]}' not in known.get(k, {}) and (k==recipe or recipe=='GPTQ, sweeps, bias')]
         if not todo: continue
@@ -39,8 +47,10 @@ def measure(name, seed, x, y, known, keep):
             e.deployed.sessions.clear(); print(name, seed, recipe, w, a, {k:v.get(f'W{w}A{a}') for k,v in known.items() if isinstance(v, dict) and k!='seconds'}, flush=True); keep()
 
 if __name__=='__main__':
-    p = argparse.ArgumentParser(description=__doc__.split('\n')[0]); p.add_argument('--nets', nargs='*', default=['fashion','resnet14']); p.add_argument('--seeds', type=int, default=3); p.add_argument('--out', type=Path, default=here/'rounding.json')
-    a = p.parse_args(); r = json.loads(a.out.read_text()) if a.out.exists() else {}; x,y = data()
+    p = argparse.ArgumentParser(description=__doc__.split('\n')[0]); p.add_argument('--nets', nargs='*', default=['fashion','resnet14','mobilenet','vit']); p.add_argument('--seeds', type=int, default=3); p.add_argument('--export', type=Path); p.add_argument('--out', type=Path, default=here/'rounding.json')
+    a = p.parse_args()
+    if a.export: export(a.export, a.nets, a.seeds); raise SystemExit
+    r = json.loads(a.out.read_text()) if a.out.exists() else {}; x,y = data()
     r['environment'] = environment()
     def keep(): a.out.write_text(json.dumps(r, indent=1))
     for n in a.nets:

@@ -375,8 +375,8 @@ class SearchSpace(Section):
 # %% ../nbs/01_config.ipynb #c054
 class QuantSettings(Section):
     "The recipe of the quantizer: registered names of its methods, or a name as `type` with options."
-    preset:Literal['fast','default','best']='default' # What is chosen where a key below is not given: fast rounds to nearest; default rounds against the layers' outputs, and the finalists in sequence; best takes more samples and tries more
-    transforms:Names=['fold'] # What rewrites the float weights first
+    preset:Literal['fast','default','best']='default' # What is chosen where a key below is not given: fast folds batch norms and rounds to nearest; default also scales channels where that halves a layer's error, rounds against the layers' outputs, and the finalists in sequence; best takes more samples and tries more
+    transforms:Names|None=None # What rewrites the float weights first; by the preset if it is not given
     ranges:str|dict[str,Any]|None=None # How ranges of activations are found; `observer` if it is not given
     rounding:str|dict[str,Any]|None=None # How weights are put on their grids; by the preset if it is not given
     finalists:Literal['in sequence','as searched']|None=None # Whether the weights of the finalists are rounded again, each layer for the inputs that the quantized layers before it give; by the preset if it is not given

@@ -304,7 +304,8 @@ class _Scaling:
     def __init__(self,
         strengths=(.25,.5,.75,1.), # To try for each group
         bits:int=8, # Width that errors are judged at
-    ): self.strengths,self.bits,self.report = tuple(strengths),bits,[]
+        gain:float=.7, # The error of the layers that read a group must fall below this part of what it was: calibration is repeated where one is scaled
+    ): self.strengths,self.bits,self.gain,self.report = tuple(strengths),bits,gain,[]
     def __call__(self,
         graph:Graph, # With layers
         params:dict, # Parameter name to array; entries are replaced
@@ -313,7 +314,7 @@ class _Scaling:
         self.report = []
         for o in find_groups(graph, params):
             if o.by_norm!=self.by_norm: continue
-            s,a,before,after = choose_factors(graph, params, o, seen, self.strengths, self.bits)
+            s,a,before,after = choose_factors(graph, params, o, seen, self.strengths, self.bits, self.gain)
             if before is not None: self.report.append(dict(writers=[l.path for l in o.writers], readers=[l.path for l in o.readers], kept=s is not None, strength=a, before=before, after=after, spread=None if s is None else float(s.max()/s.min())))
             if s is not None: rescale(o, params, s)
 
