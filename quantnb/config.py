@@ -396,7 +396,7 @@ class Trainer(Section):
     observer:str='mse' # Registered name: how ranges of activations are found
     bias_correction:bool=True
     quant:QuantSettings=QuantSettings()
-    weight_storage:Literal['packed','int8']='packed' # How weights below 8 bits lie in the ONNX file: packed into bytes, which the runtime unpacks when it opens the file, where that is smaller; or one byte each
+    weight_storage:Literal['packed','int8']='packed' # How weights below 8 bits lie in the ONNX file: packed into bytes, which the runtime unpacks when it opens the file, where that is smaller; or one byte each, which an Ascend gets in any case
     float_file:bool=False # Write the float graph next to the others, as model.float.onnx, to compare with other tools
     output_kind:Literal['auto','scores','values','labels']='auto' # What the first output holds: class scores; embeddings, maps or numbers; labels
 

@@ -10,6 +10,7 @@ from quantnb.deploy.packing import PARTS, Packing, pack, unpack, which_pay
 from quantnb.deploy.onnx import session
 from quantnb.deploy.onnx_engine import OnnxFile
 from quantnb.deploy.qdq import QdqBuilder, integer_macs
+from quantnb.device.worker import run_job
 from quantnb.run.trial import storage_of
 from test_from_onnx import N, cnn, engine, io, save, w, x
 import nets
@@ -51,6 +52,7 @@ def test_files_are_of_the_promised_size_and_the_same_network(tmp_path):
         plain,packed = (session(f).run(None, {b.o.inputs[0].name:xs})[0] for f in (whole.build(s), tmp_path/'model.onnx')); np.testing.assert_array_equal(plain, packed)
         assert integer_macs(tmp_path/'model.onnx', b.o)==integer_macs(whole.build(s), b.o)
         held = [math.prod(b.narrow[i.name][1]) for i in onnx.load_from_string(m).graph.initializer if i.name in b.narrow]; assert 64 in held and max(held)<5000, held # not worth their operators
+    job = run_job(dict(hardware='CPU', threads=1, repeat=2, models=dict(m=dict(path=str(tmp_path/'model.onnx'), format='onnx')), outputs=True)); assert job['results']['m'] and not job['failed'] and job['outputs'][0]['shape']==[1,10] # as the service does
     r = ex.check(s, dict(onnx=tmp_path/'model.onnx'), [(xs,)])['onnx']; assert r['agreement']==1., r
     np.testing.assert_array_equal(b.open(s).run(None, {b.o.inputs[0].name:xs})[0], packed)
     off = wide_task(weight_storage='int8'); assert storage_of(off.config) is None; assert open_engine(off).builder.size(s)==whole.size(s)
