@@ -396,7 +396,7 @@ class Trainer(Section):
     observer:str='mse' # Registered name: how ranges of activations are found
     bias_correction:bool=True
     quant:QuantSettings=QuantSettings()
-    low_bits:Literal['int8','int4']='int8' # How widths below 8 are stored in the ONNX file
+    weight_storage:Literal['packed','int8']='packed' # How weights below 8 bits lie in the ONNX file: packed into bytes, which the runtime unpacks when it opens the file, where that is smaller; or one byte each, which an Ascend gets in any case
     float_file:bool=False # Write the float graph next to the others, as model.float.onnx, to compare with other tools
     output_kind:Literal['auto','scores','values','labels']='auto' # What the first output holds: class scores; embeddings, maps or numbers; labels
 
@@ -589,7 +589,7 @@ def _settings(doc, step, given):
     return getattr(searches[name], 'Settings', Policy) if isinstance(name, str) and name in searches else OpenPolicy
 
 # %% ../nbs/01_config.ipynb #c076
-OLDER = {('*','search_algorithm','latency_acc_ratio'):'metric_ratio', ('*','evaluator','device_evaluator','multi_input'):'muti_input'}
+OLDER = {('*','search_algorithm','latency_acc_ratio'):'metric_ratio', ('*','evaluator','device_evaluator','multi_input'):'muti_input', ('*','trainer','low_bits'):'weight_storage'}
 
 def _general_path(path, step): return tuple('*' if i==0 and k==step else k for i,k in enumerate(path) if not isinstance(k, int))
 
@@ -775,6 +775,7 @@ def _parse(text, path, sets, overrides, check_paths, given='given on the command
         if doc.has(old) and new not in doc.at(old[:-1]):
             doc.rename(old, new)
             if old[-1]=='latency_acc_ratio': doc.at(old[:-1]).setdefault('metric_to_reward', 'latency')
+            if old[-1]=='low_bits' and doc.at(old[:-1])[new]=='int4': doc.at(old[:-1])[new] = 'packed'
     for k in ('general','register'): doc.data.setdefault(k, {})
     context = dict(dir=folder, check_paths=check_paths)
     found = {}

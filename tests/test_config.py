@@ -112,6 +112,12 @@ def test_bad(write, old, new, line, key, words):
     assert [(o.line, o.key) for o in found]==[(line,key)]
     assert words in found[0].text
 
+def test_an_older_name_of_weight_storage(write):
+    "Of tasks that were started before: 'int4' was the packed form."
+    for old,new in dict(int8='int8', int4='packed').items(): assert load(write(BASE.replace('seed: 0', f'low_bits: {old}')), check_paths=False).trainer.weight_storage==new
+    assert load(write(BASE), check_paths=False).trainer.weight_storage=='packed'
+    assert [o.text for o in problems(write(BASE.replace('seed: 0', 'low_bits: int8, weight_storage: int8')))]==['another name of "weight_storage", which is there too; keep one of them']
+
 def test_all_at_once(write):
     text = BASE.replace('task_id', 'taskid').replace('max_episode: 20', 'max_epsiode: 5').replace('[4, 8]', '[8, 4]').replace('calib_portion: 1.0', 'calib_portion: 2')
     assert sorted(o.line for o in problems(write(text), 'nas.trainer.sede=1', 'nonsense'))==[0,0,2,13,13,17,18]

@@ -19,6 +19,7 @@ from ..graph.ir import *
 from ..quant.qnet import *
 from .onnx import *
 from .qdq import *
+from .packing import *
 from .reference import *
 from .facade import *
 
@@ -40,7 +41,7 @@ class OrtEngine(Engine):
         self.sim = QuantNet(net, graph, inputs, names, recipe)
         self.graph,self.quantizer,self.meter = self.sim.graph,self.sim.quantizer,Meter()
         self._reference = None
-    name = 'onnxruntime'
+    name,storage = 'onnxruntime',STORAGE['packed'] # how its files hold narrow weights; whoever opens the engine may change it before calibration
     @property
     def simulation(self): return self.sim
     @property
@@ -55,7 +56,7 @@ def calibrate(self:OrtEngine,
     run, # Function of a network: the user's calibration
 )->dict: # Layer path to `Observer`
     "Write the float graph that strategies are assembled from, and observe on it what the user's function feeds."
-    self.deployed = Deployed(self.like, self.quantizer, self.inputs, self.names, workers=self.workers, meter=self.meter, answer=self.sim.first)
+    self.deployed = Deployed(self.like, self.quantizer, self.inputs, self.names, self.storage, self.workers, self.meter, answer=self.sim.first)
     self.float_outputs = self._reference = None; before = dict(self.quantizer.params)
     try: res = self.observe(run)
     except (NotFinite, KeyboardInterrupt): raise

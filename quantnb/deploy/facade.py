@@ -21,6 +21,7 @@ from ..graph.ir import *
 from ..quant.sites import _module
 from .onnx import *
 from .qdq import *
+from .packing import *
 from .mindir import to_mindir
 
 log = logging.getLogger('quantnb')
@@ -73,7 +74,7 @@ class Entry:
         args:tuple, kwargs:dict, # Of the call it is made for
         quantizer, # Calibrated, of the whole network
         graph:Graph=None, # Of the part, if it has been read already
-        low_bits:str='int8',
+        storage=STORAGE['packed'], # As for `QdqBuilder`
         other:tuple=None, # Tensors of a call with other lengths: the graph then takes any
         answer=None, # What the part returned for this call, if that is known
         weight_dtype:str='auto',
@@ -87,7 +88,7 @@ class Entry:
         b = g.batch+1 if ts[0].ndim and g.batch==ts[0].shape[0] else ts[0].shape[0]+1 if ts[0].ndim else 2
         self.float = to_onnx(self.graph, quantizer.params, read_at_batch(c, other or ts, None, b))
         self.inputs = [tuple(x.asnumpy() for x in ts)] if path else None
-        self.builder = QdqBuilder(self.float, quantizer, low_bits, self.inputs, weight_dtype)
+        self.builder = QdqBuilder(self.float, quantizer, storage, self.inputs, weight_dtype)
         self.dims = [[d.dim_param or d.dim_value for d in i.type.tensor_type.shape.dim] for i in self.float.inputs]
         self.types = [_np[i.type.tensor_type.elem_type] for i in self.float.inputs]; self.names = [i.name for i in self.float.inputs]
         self.by_row = [bool(d) and d[0]=='N' for d in self.dims] # the others, such as a table of positions, go whole
@@ -186,18 +187,18 @@ class Deployed:
         quantizer, # Calibrated
         inputs:tuple, # Tensors of one forward
         names:tuple=None, # Keywords of the inputs, if the network wants them
-        low_bits:str='int8',
+        storage=STORAGE['packed'], # As for `QdqBuilder`
         workers:int=2, # Sessions of one thread each that share a batch
         meter=None, # Has `before(args, kwargs)`, called for every forward, and `look()`, called for every part in one
         limit:int=None, # Bytes of all open sessions; a quarter of the free memory, at most half a gigabyte, if None
         answer=None, # What the network returns for its inputs, if that is known
         weight_dtype:str='auto',
     ):
-        self.like,self.q,self.low,self.meter,self.calls,self.dtype = net,quantizer,low_bits,meter,0,weight_dtype
+        self.like,self.q,self.storage,self.meter,self.calls,self.dtype = net,quantizer,storage,meter,0,weight_dtype
         self.watch,self.fixed = None,set() # observers of a calibration that is under way; parts whose graphs take no other length
         self.within = 0 # calls of the user's own `__call__` under way
         a,k = ((),dict(zip(names, inputs))) if names else (tuple(inputs),{})
-        self.entries = {'':[Entry('', net, a, k, quantizer, quantizer.graph, low_bits, answer=answer, weight_dtype=weight_dtype)]}
+        self.entries = {'':[Entry('', net, a, k, quantizer, quantizer.graph, storage, answer=answer, weight_dtype=weight_dtype)]}
         if not own_call(net): self.top.check() # a network with a `__call__` of its own answers by its parts, each of which is checked when it is first called
         self.sessions,self.pool = Sessions(limit),cf.ThreadPoolExecutor(workers)
         self.workers = workers; self.params = {l.param for l in quantizer.graph.quantizable}
@@ -215,7 +216,7 @@ def entry(self:Deployed, path, args, kwargs):
         if e.fits(a, k, xs): return e,e.feed(xs)
     if (e := self.widen(path, a, k, xs)) is not None: return e,e.feed(xs)
     if len(es)>=self.shapes: raise Unsupported(f'{path or "the network"} is called with more than {self.shapes} shapes or numbers: pad its inputs, or pass numbers that change as Tensors')
-    e = Entry(path, self.cell(path), args, kwargs, self.q, low_bits=self.low, weight_dtype=self.dtype); e.inputs = e.inputs or [tuple(e.feed(xs).values())]
+    e = Entry(path, self.cell(path), args, kwargs, self.q, storage=self.storage, weight_dtype=self.dtype); e.inputs = e.inputs or [tuple(e.feed(xs).values())]
     e.check(); es.append(e)
     return e,e.feed(xs)
 
@@ -230,7 +231,7 @@ def widen(self:Deployed, path, args, kwargs, xs):
     self.fixed.add(path); ts = tuple(x if isinstance(x, ms.Tensor) else ms.Tensor(x) for x in xs)
     it = iter(old.example); a,k = _fill(old.args, it),_fill(old.kwargs, it)
     try:
-        e = Entry(path, self.cell(path), a, k, self.q, old.graph, self.low, ts, _fill(old.template, iter([ms.Tensor(o) for o in old.first])), self.dtype)
+        e = Entry(path, self.cell(path), a, k, self.q, old.graph, self.storage, ts, _fill(old.template, iter([ms.Tensor(o) for o in old.first])), self.dtype)
         if not e.fits(args, kwargs, xs): return None
         e.check(); e.check(tuple(x.asnumpy() for x in ts), self.answer(path, e, ts))
     except Unsupported: return None
@@ -314,7 +315,7 @@ def count(self:Deployed, args, kwargs, path=''):
 def session(self:Deployed, e:Entry, strategy, files):
     "The open session of an entry; of a file, if there is one for it."
     name = files and self.file_name(e); b = e.builder
-    if files and name in files: return self.sessions.get((id(e), strategy, files.id), lambda: session(files[name]), lambda: len(files[name]) if isinstance(files[name], bytes) else Path(files[name]).stat().st_size)
+    if files and name in files: return self.sessions.get((id(e), strategy, files.id), lambda: session(files[name]), lambda: b.nbytes(b.pieces(strategy)[1])) # a packed file is larger once it is open
     return self.sessions.get((id(e), strategy, 0), lambda: b.open(strategy), lambda: b.nbytes(b.pieces(strategy)[1]))
 
 @patch

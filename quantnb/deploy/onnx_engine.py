@@ -22,6 +22,7 @@ from ..quant.recipe import Recipe
 from ..quant.qnet import *
 from .onnx import *
 from .qdq import *
+from .packing import *
 from .session import *
 from .facade import Sessions, _Files
 from .from_onnx import *
@@ -125,14 +126,12 @@ class DeployedFile:
         net:OnnxFile, # Read
         o:OnnxGraph, # Its float graph with the layers of the search
         quantizer:Quantizer, # Calibrated, or to be calibrated
-        low_bits:str='int8',
+        storage=STORAGE['packed'], # As for `QdqBuilder`
         workers:int=2, # Sessions of one thread each that share a batch
         meter=None, # Has `before(args, kwargs)`, called for every forward
     ):
-        version = next(i.version for i in onnx_header(o).opset_import if not i.domain)
-        if low_bits=='int4' and version<21: raise InputError(f'trainer.low_bits: int4 needs a file of opset 21, and {net.path} has {version}', "write low_bits: int8, or export the file with opset 21")
         self.like,self.float,self.q,self.meter,self.calls,self.watch,self.watching,self.workers = net,o,quantizer,meter,0,None,None,workers
-        self.builder = QdqBuilder(o, quantizer, low_bits); self.sessions,self.pool = Sessions(),cf.ThreadPoolExecutor(workers); self.names = [v.name for v in o.inputs]
+        self.builder = QdqBuilder(o, quantizer, storage); self.sessions,self.pool = Sessions(),cf.ThreadPoolExecutor(workers); self.names = [v.name for v in o.inputs]
         by = {n.name:n for n in self.builder.ops}; self.entering = [(p, by[n].ins[1-self.builder.side[n]]) for n,p in self.builder.path.items() if n in by]
         self.by_row = [bool(d) and not isinstance(d[0], int) for d in net.feeds.dims]
     @property
@@ -160,7 +159,7 @@ def call(self:DeployedFile, feed, strategy, files=None):
 def session(self:DeployedFile, strategy, files=None):
     "The open session of a strategy; of a file, if there is one."
     f = files.get('model.onnx') if files else None; b = self.builder
-    if f is not None: return self.sessions.get((0, strategy, files.id), lambda: session(f), lambda: len(f) if isinstance(f, bytes) else Path(f).stat().st_size)
+    if f is not None: return self.sessions.get((0, strategy, files.id), lambda: session(f), lambda: b.nbytes(b.pieces(strategy)[1]))
     return self.sessions.get((0, strategy, 0), lambda: b.open(strategy), lambda: b.nbytes(b.pieces(strategy)[1]))
 
 @patch
@@ -211,8 +210,8 @@ class FileEngine(Engine):
             bs = {o.biases.get(n) for n in o.layers[l.path]}
             if len(bs)==1 and None not in bs: b = bs.pop(); biases[l.path] = b,tuple({reads[b]}-set(l.nodes))
         self.quantizer = Quantizer(graph, {**{l.param:o.params[l.param] for l in graph.quantizable}, **{b:o.init[b] for b,_ in biases.values()}}, recipe, biases=biases)
-        self.meter = Meter(); self.deployed = DeployedFile(net, o, self.quantizer, workers=workers, meter=self.meter); self._reference = None
-    name = 'onnxruntime'
+        self.meter = Meter(); self.deployed = DeployedFile(net, o, self.quantizer, self.storage, workers, self.meter); self._reference = None
+    name,storage = 'onnxruntime',STORAGE['packed'] # as of `OrtEngine`
     @property
     def samples(self): return self.meter.samples
     @property
@@ -224,7 +223,6 @@ class FileEngine(Engine):
     )->OnnxNet: # What the user's functions are given
         "Stage 4: the graph of a strategy."
         return self.deployed.net(strategy)
-    def stored(self, low_bits): return DeployedFile(self.like, self.float, self.quantizer, low_bits, self.workers, self.meter) # the graphs with weights stored in another way
 
 # %% ../../nbs/deploy/04a_onnx_engine.ipynb #c019
 @patch
@@ -232,14 +230,14 @@ def renew(self:FileEngine):
     "Put transformed Parameters into the float graph, and begin anew with it."
     o,q = self.deployed.float,self.quantizer; new = {i:np.asarray(o.replay(i, q.params[k]), np.float32) for i in o.init if (k := o.source(i)[0]) in q.params}
     o = replace(o, init={**o.init, **new}, params={**o.params, **{k:q.params[k] for k in o.params if k in q.params}})
-    self.deployed = DeployedFile(self.like, o, q, workers=self.workers, meter=self.meter); self._reference = None
+    self.deployed = DeployedFile(self.like, o, q, self.storage, self.workers, self.meter); self._reference = None
 
 @patch
 def calibrate(self:FileEngine,
     run, # Function of a network: the user's calibration, which may return batches
 )->dict: # Layer path to `Observer`
     "Stage 5: observe on the float graph what the user's function feeds."
-    d,m = self.deployed,self.meter; obs = {l.path:Observer(1 if l.kind!='dense' else -1, self.quantizer.needs(l.path), l) for l in self.graph.quantizable}
+    d,m = self.deployed,self.meter; d.builder.storage = self.storage; obs = {l.path:Observer(1 if l.kind!='dense' else -1, self.quantizer.needs(l.path), l) for l in self.graph.quantizable}
     self.float_outputs = None; d.watch = obs; m.record(); before,ran = (m.calls,m.samples),d.calls
     try:
         r = run(self.net())

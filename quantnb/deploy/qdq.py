@@ -115,12 +115,11 @@ class QdqBuilder:
     def __init__(self,
         o:OnnxGraph, # Float graph, batch norm folded
         quantizer, # Calibrated `Quantizer`
-        low_bits:str='int8', # How weights of 4 bits and fewer are stored: 'int8' runs on integer kernels, 'int4' is for file size
+        storage=None, # Function of (builder, pieces, names of constants) that gives both for a file: how it holds narrow weights; None for whole bytes
         inputs:list=None, # Tuples of arrays to take ranges from, where the graph is not the whole network; the calibration's if None
         weight_dtype:str='auto', # 'int8', or 'uint8' where int8 would overflow; 'auto' asks the processor
     ):
-        if low_bits not in ('int8','int4'): raise InputError(f'low_bits is {low_bits!r}', "'int8' or 'int4'")
-        self.o,self.q,self.low = o,quantizer,low_bits; self.weight_dtype = weight_dtype if weight_dtype!='auto' else 'uint8' if saturates() else 'int8'
+        self.o,self.q,self.storage = o,quantizer,storage; self.weight_dtype = weight_dtype if weight_dtype!='auto' else 'uint8' if saturates() else 'int8'
         ends = {v.name for v in o.outputs}
         self.ops = [_take_apart(n) for n in o.nodes if n.name not in ends]
         self.ends = [_take_apart(n) for n in o.nodes if n.name in ends]
@@ -136,7 +135,7 @@ class QdqBuilder:
         self.makes = {t:n for n in self.ops for t in n.outs}
         self.tail = {n.outs[0]:self._tail(n.outs[0]) for n in self.ops}
         self.clip = {n.name:self._limits(n) for n in self.ops if n.op in CLIP}
-        self.inits,self.ids,self.chan,self.known,self.makers,self.kept = {},{},{},{},{},Kept() # large constants are made again where memory is short
+        self.inits,self.ids,self.chan,self.known,self.narrow,self.makers,self.kept = {},{},{},{},{},{},Kept() # large constants are made again where memory is short
         self.io = [v.SerializeToString() for v in o.inputs],[v.SerializeToString() for v in o.outputs]
         self.inputs,self.ranges = inputs,None
 
@@ -159,9 +158,6 @@ def _limits(self:QdqBuilder, n):
 def unsigned(self:QdqBuilder, w, bits):
     "Whether a view of a weight is stored as uint8, around 128: only full 8 bits can overflow a pair of products, and the kernel of depthwise convolutions adds them in 32 bits."
     return int(bits)==8 and self.weight_dtype=='uint8' and not self.q.layers[self.weight[w]].depthwise
-
-@patch
-def packed(self:QdqBuilder, bits): return self.low=='int4' and bits<=4
 
 @patch
 def activations(self:QdqBuilder, n): # those that hold numbers: the computed shape that a Reshape reads is none
@@ -301,7 +297,7 @@ def array(self:QdqBuilder, name):
 def drop(self:QdqBuilder, key:str):
     "Forget the constants of weights that were made for one strategy."
     own = lambda k: f'~{key}' in k and (k.endswith((f'~{key}',f'~{key}u')) or f'~{key}:' in k)
-    for d in (self.inits,self.makers):
+    for d in (self.inits,self.makers,self.narrow):
         for k in [k for k in d if own(k)]: del d[k]
     self.kept.forget(own)
 
@@ -312,8 +308,6 @@ def size_of(self:QdqBuilder, name):
 
 # %% ../../nbs/deploy/01_qdq.ipynb #c058
 def _wide(bits): return np.int8(2**(7-bits) if bits<7 else 1)
-
-def _int4(name, q): return oh.make_tensor(name, TP.INT4, q.shape, q.ravel().tolist())
 
 # %% ../../nbs/deploy/01_qdq.ipynb #c060
 class _Out:
@@ -328,13 +322,19 @@ class _Out:
 
 # %% ../../nbs/deploy/01_qdq.ipynb #c061
 @patch
-def integers(self:_Out, w, bits, signed=False):
-    "Constants of a weight's view: integers, scales, zeros; the axis of the channels."
-    b = self.b; ax,ids = b.channels(w); f,path = _wide(bits),b.weight[w]; g = lambda: b.q.weight(path, bits) # not held: it can be made again
-    if b.packed(bits): q,z,s = (self.const(*a) for a in ((f'{w}:q{bits}', lambda: _int4(f'{w}:q{bits}', b.o.replay(w, g().q))), (f'{w}:z4', lambda: _int4(f'{w}:z4', np.zeros(len(ids), np.int8))), (f'{w}:u{bits}', lambda: g().scale.ravel()[ids])))
-    elif signed or not b.unsigned(w, bits): q,z,s = (self.const(*a) for a in ((f'{w}:q{bits}', lambda: b.o.replay(w, g().q)*f), (f'{w}:z', lambda: np.zeros(len(ids), np.int8)), (f'{w}:s{bits}', lambda: g().scale.ravel()[ids]/f)))
-    else: q,z,s = (self.const(*a) for a in ((f'{w}:q{bits}u', lambda: b.o.replay(w, g().q).view(np.uint8)^np.uint8(128)), (f'{w}:zu', lambda: np.full(len(ids), 128, np.uint8)), (f'{w}:s{bits}', lambda: g().scale.ravel()[ids])))
-    return q,s,z,ax
+def integers(self:_Out, w, bits, unsigned=False):
+    "Name of the integers of a weight's view."
+    b = self.b; q = lambda: b.o.replay(w, b.q.weight(b.weight[w], bits).q); name = f'{w}:q{bits}' # not held: they can be made again
+    if unsigned: return self.const(name+'u', lambda: q().view(np.uint8)^np.uint8(128))
+    if bits<8: b.narrow[name] = int(bits),b.o.init[w].shape,q
+    return self.const(name, lambda: q()*_wide(bits))
+
+@patch
+def scales(self:_Out, w, bits, unsigned=False):
+    "Names of the scales and zero points of a weight's channels, and the axis of these."
+    b = self.b; axis,ids = b.channels(w); n = len(ids)
+    s = self.const(f'{w}:s{bits}', lambda: b.q.weight(b.weight[w], bits).scale.ravel()[ids]/_wide(bits))
+    return s,self.const(f'zeros:{n}u', lambda: np.full(n, 128, np.uint8)) if unsigned else self.const(f'zeros:{n}', lambda: np.zeros(n, np.int8)),axis
 
 # %% ../../nbs/deploy/01_qdq.ipynb #c064
 @patch
@@ -348,10 +348,9 @@ def float_weight(self:_Out, w, bits):
     if out in self.stored: return out
     if bits==16: self.stored[out] = 1; self.cast(self.const(f'{w}:half', lambda: b.o.replay(w, b.q.weight(path, 16).half).astype(np.float16)), out); return out
     if b.channels(w) is None: return self.const(f'{w}:d{bits}', lambda: b.o.replay(w, b.q.weight(path, bits).dequantized))
-    q,s,z,ax = self.integers(w, bits, signed=True); sh = [1]*b.o.init[w].ndim; sh[ax] = -1; self.stored[out] = 1
-    self.used.pop(s); self.used.pop(z); v = b.q.weight(path, bits).scale.ravel()[b.channels(w)[1]]
-    r = self.const(f'{w}:r{bits}', lambda: (v/(1 if b.packed(bits) else _wide(bits))).reshape(sh).astype(np.float32))
-    self.cast(q, out+':int'); self.node('Mul', [out+':int',r], out)
+    axis,ids = b.channels(w); sh = [1]*b.o.init[w].ndim; sh[axis] = -1; self.stored[out] = 1
+    r = self.const(f'{w}:r{bits}', lambda: (b.q.weight(path, bits).scale.ravel()[ids]/_wide(bits)).reshape(sh).astype(np.float32))
+    self.cast(self.integers(w, bits), out+':int'); self.node('Mul', [out+':int',r], out)
     return out
 
 # %% ../../nbs/deploy/01_qdq.ipynb #c066
@@ -360,8 +359,8 @@ def weight(self:_Out, n, bits):
     "What a layer's node reads in the place of its weight."
     w = n.ins[self.b.side[n.name]]
     if n.name not in self.p.quant: return self.float_weight(w, bits)
-    q,s,z,ax = self.integers(w, bits)
-    return self._once(f'{n.name}:w{bits}', lambda: self.node('DequantizeLinear', [q,s,z], f'{n.name}:w{bits}', ax))
+    around = self.b.unsigned(w, bits); q = self.integers(w, bits, around); *grid,axis = self.scales(w, bits, around)
+    return self._once(f'{n.name}:w{bits}', lambda: self.node('DequantizeLinear', [q,*grid], f'{n.name}:w{bits}', axis))
 
 @patch
 def _once(self:_Out, name, make):
@@ -389,7 +388,7 @@ def bias32(self:_Out, n, bias):
         return np.clip(np.rint(make()/s), -2**31+1, 2**31-1).astype(np.int32),s.astype(np.float32)
     if key not in b.inits: v = both(); b.constant(key, lambda: v[0]); b.constant(key+':s', lambda: v[1])
     self.used[key] = self.used[key+':s'] = 1
-    z = self.const(f'{bias}:z', lambda: np.zeros(len(ids), np.int32))
+    z = self.const(f'zeros:{len(ids)}b', lambda: np.zeros(len(ids), np.int32))
     return self._once(f'{n.name}:b', lambda: self.node('DequantizeLinear', [key, key+':s', z], f'{n.name}:b', 0))
 
 # %% ../../nbs/deploy/01_qdq.ipynb #c071
@@ -450,7 +449,7 @@ def op(self:_Out, n):
     for k,i in enumerate(n.ins):
         if i not in init: continue
         if layer and k==b.side[n.name]: ins[k] = self.weight(n, self.p.bits[n.name].w)
-        elif layer and k==2: ins[k] = self.bias32(n, i) if n.name in self.p.quant and not b.packed(self.p.bits[n.name].w) else self.const(*self.bias(n.name, i))
+        elif layer and k==2: ins[k] = self.bias32(n, i) if n.name in self.p.quant else self.const(*self.bias(n.name, i))
         elif b.added.get(i) in self.p.bits: ins[k] = self.const(*self.bias(b.added[i], i))
         elif i in b.weight and b.weight[i] in self.p.widths: ins[k] = self.float_weight(i, self.p.widths[b.weight[i]])
         else: ins[k] = self.const(i, lambda: init[i])
@@ -468,9 +467,15 @@ def pieces(self:QdqBuilder, strategy=None):
     return out.nodes,list(out.used)
 
 @patch
+def stored(self:QdqBuilder, strategy=None):
+    "The same as a file has it."
+    nodes,used = self.pieces(strategy)
+    return self.storage(self, nodes, used) if self.storage else (nodes, used)
+
+@patch
 def parts(self:QdqBuilder, strategy=None)->list: # Buffers
     "The graph of a strategy as buffers that follow one another in the file."
-    nodes,used = self.pieces(strategy)
+    nodes,used = self.stored(strategy)
     return _parts(self.o.head, nodes, [p for k in used for p in self.whole(k)], *self.io)
 
 @patch
@@ -484,7 +489,7 @@ def build(self:QdqBuilder,
 @patch
 def size(self:QdqBuilder, strategy=None)->int: # Bytes
     "Size of the file of a strategy, which is not made for it."
-    nodes,used = self.pieces(strategy); large = [k for k in used if k in self.makers]
+    nodes,used = self.stored(strategy); large = [k for k in used if k in self.makers]
     heads = [tensor_head(k, self.makers[k]) for k in large]; content = sum(map(self.size_of, large))
     small = _parts(self.o.head, nodes, [self.inits[k] for k in used if k not in self.makers]+heads, *self.io); inner = sum(map(len, small[2:-1]))
     return sum(map(len, small))+content+len(field_head(7, inner+content))-len(small[1])

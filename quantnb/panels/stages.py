@@ -381,7 +381,7 @@ def folder(self:Stages)->Path:
     return d.workers/str(self.n)
 
 @stage('deploy', 'Deploy', 'Write the files, run your function on them, and measure them beside float.', ['calibrate'],
-    knobs=[Knob('repeat_times', 'timed runs', kind='count'), Knob('low_bits', 'weights below 8 bits', ('int8','int4'), 'choice', 'how the ONNX file stores them')],
+    knobs=[Knob('repeat_times', 'timed runs', kind='count'), Knob('weight_storage', 'weights below 8 bits', ('packed','int8'), 'choice', 'how the ONNX file stores them')],
     code=lambda s: '''from pathlib import Path
 folder = Path(task.config.base_path)/'by_hand'
 files = prepared.exporter.write(strategy, folder)

@@ -198,7 +198,7 @@ def claims(
     times = [r['latency'] for r in (c, *plain.values()) if steady(r)]
     if narrow and u8 and len(times)==1+len(plain) and max(times)<(1+SAME)*min(times): res.append(f"widths make no difference to the latency: {min(times):.4g} to {max(times):.4g} ms for the delivered model and for {' and '.join(plain)}. The runtime computes in 8 bits; narrower weights pay in size only.")
     if narrow and u8 and c['onnx_kb'] and u8['onnx_kb'] and c['onnx_kb']>.98*u8['onnx_kb'] and c['size_kb']<.98*u8['size_kb']:
-        res.append(f"on disk the ONNX file ({c['onnx_kb']:,.1f} KB) is as large as with 8 bits everywhere, since narrower weights are stored in whole bytes for the fast kernels. "+(f"The MINDIR packs them ({c['mindir_kb']:,.1f} KB); " if c['mindir_kb'] else '')+"--set low_bits=int4 packs 4 bits and fewer in the ONNX file, too. Where only the ONNX file counts, uniform 8 is as small.")
+        res.append(f"on disk the ONNX file ({c['onnx_kb']:,.1f} KB) is as large as with 8 bits everywhere: its narrower weights lie in whole bytes, as weight_storage is int8, or as the operators that unpack them would be larger than what they save."+(f" The MINDIR packs them ({c['mindir_kb']:,.1f} KB)." if c['mindir_kb'] else ''))
     sign = -1 if t.direction=='MIN' else 1
     for k,r in plain.items():
         if r.get('choice')=='delivered': res.append(f'{k} is what was delivered.')
