@@ -840,7 +840,7 @@ def to_yaml(self:Config,
     "The effective configuration as a yml that `load` takes."
     dump = lambda s: _compact(s.model_dump(by_alias=True, exclude_none=True))
     y,out = YAML(),io.StringIO(); y.width = 160; step = dump(self.step)
-    if not public and 'num_warmup' not in self.policy.model_fields_set: step['search_algorithm']['policy'].pop('num_warmup', None) # it goes on following max_episode
+    if 'num_warmup' not in self.policy.model_fields_set and not (public and self.policy.num_warmup<self.policy.max_episode): step['search_algorithm']['policy'].pop('num_warmup', None) # it goes on following max_episode
     if public and self.device and self.device.token and not self.device.token.startswith(('env:','file:')): step['evaluator']['device_evaluator']['token'] = '***'
     y.dump(dict(general=dump(self.general), register=dump(self.registered), pipeline=[self.name], **{self.name: step}), out)
     return out.getvalue()

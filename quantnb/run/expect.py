@@ -81,7 +81,7 @@ def expected(
     n,W = max(0, c.policy.max_episode-done),len(c.w_bits)+len(c.a_bits or [0])-1; row = p.one/max(1, p.samples); qrow = max(p.quantized-p.opening, .5*p.one)/max(1, p.samples)
     latency,graphs,preset = 'latency' in c.objectives,'onnx' in formats and not simulated,PRESETS[c.trainer.quant.preset]
     def timed(files, repeat, seconds): return files*(p.opening+4*p.forward)+min(seconds, 1.3*files*repeat*p.forward)
-    def compared(seconds, rows, sizes): return 2*p.opening+12*row+min(seconds, rows*(3*row+sizes*qrow))
+    def compared(seconds, rows, sizes): return 2*p.opening+12*row+min(seconds, rows*(8*row+sizes*qrow)) # the reference computes node by node
     repeat = c.device.repeat_times if c.device else 50; near = max(3., .2*p.one); role = 'confirm' if 'onnx' in formats and 'confirm' in roles else ''
     sequence = 'onnx' in formats and (c.trainer.quant.finalists or preset['finalists'])=='in sequence'
     rows = min(preset['rows'] or 512, max(64, p.calibrated)); one_pass = rows*(row+qrow)*1.5+4*p.rounding if sequence else 0.
@@ -95,7 +95,7 @@ def expected(
     res['confirmation'] = (many+passes+1)*p.quantized+passes*one_pass if role else passes*(one_pass+p.quantized)
     res['final table'] = (3*p.quantized+p.one)+(2*one_pass if sequence else 0.)+4*p.writing+(timed(4, 200, max(6., total/20)) if 'onnx' in formats else 0.)
     if latency and p.slower: res['fastest file'] = max(10., total/20)+p.quantized
-    res['writing the files'] = p.writing; res['agreement of the files'] = sum(dict(onnx=compared(4., 2000, 5), mindir=2*p.compiling+4.).get(f, 0.) for f in formats)
+    res['writing the files'] = p.writing; res['agreement of the files'] = sum(dict(onnx=compared(4., 2000, 5), mindir=p.compiling+min(4., 1000*row)).get(f, 0.) for f in formats)
     res['evaluating the file'] = p.quantized+p.writing+compared(2., 100, 1); res['pictures for the report'] = 1+.03*p.layers; res['writing the report'] = 12.
     return res
 

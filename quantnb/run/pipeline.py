@@ -7,7 +7,7 @@ __all__ = ['log', 'STOPPING', 'FINISHING', 'SMALL', 'ORDER', 'register_callback'
            'SearchPipeStep', 'interruptible', 'heeding', 'round_in_sequence', 'why_behind', 'tune']
 
 # %% ../../nbs/run/02_pipeline.ipynb #c003
-import contextlib, json, logging, math, signal, sys, threading, time
+import contextlib, copy, json, logging, math, signal, sys, threading, time
 from dataclasses import replace
 from fastcore.basics import patch
 from pathlib import Path
@@ -147,8 +147,10 @@ def start_files(self:SearchPipeStep):
 @patch
 def keep_warmup(self:SearchPipeStep):
     "A warm-up that follows `max_episode` stays as it was when a search goes on for longer."
-    n,p = self.dir.read()[0].get('num_warmup'),self.config.policy
-    if n is not None and n!=p.num_warmup and 'num_warmup' not in p.model_fields_set: self.use(self.task.replace(num_warmup=n))
+    n,c = self.dir.read()[0].get('num_warmup'),self.config
+    if n in (None, c.policy.num_warmup) or 'num_warmup' in c.policy.model_fields_set: return
+    p = c.policy.model_copy(update=dict(num_warmup=n)); p.model_fields_set.discard('num_warmup') # it still was not given
+    t = copy.copy(self.task); t.config = c.model_copy(update=dict(step=c.step.model_copy(update=dict(search_algorithm=c.search.model_copy(update=dict(policy=p)))))); self.use(t)
 
 @patch
 def replay(self:SearchPipeStep):
