@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['searches', 'ranges', 'transforms', 'roundings', 'bias_corrections', 'engines', 'runners', 'hooks', 'DATA', 'WIDTHS',
            'KINDS', 'STOPS', 'QuantnbError', 'InputError', 'TrialError', 'DeviceLost', 'Mistake', 'ConfigError',
-           'md_cell', 'shown_once', 'Registry', 'on_data', 'OwnWidth', 'Bits', 'Strategy', 'Layer', 'Targets', 'Record',
-           'Outcome', 'Latency', 'History', 'sha256', 'Artifact', 'write_atomic']
+           'md_cell', 'Registry', 'on_data', 'OwnWidth', 'Bits', 'Strategy', 'Layer', 'Targets', 'Record', 'Outcome',
+           'Latency', 'History', 'shown_once', 'sha256', 'Artifact', 'write_atomic']
 
 # %% ../nbs/00_types.ipynb #c003
 import difflib, hashlib, html, json, math, os, re
@@ -60,18 +60,6 @@ def md_cell(
     "Text of a user or of an exception as a cell of a Markdown table: it is shown and never interpreted."
     s = re.sub(r'([\\|`*\[\]$~])', r'\\\1', re.sub(r'\s*\n\s*', ' ', str(v)))
     return html.escape(s, quote=False)
-
-# %% ../nbs/00_types.ipynb #c033b
-def shown_once(
-    fig, # matplotlib figure
-): # The same
-    "As the value of a cell it is drawn once."
-    def show():
-        import matplotlib.pyplot as plt
-        from IPython.display import display
-        del fig._ipython_display_; plt.close(fig); display(fig)
-    fig._ipython_display_ = show
-    return fig
 
 # %% ../nbs/00_types.ipynb #c041
 class Registry(dict):
@@ -395,6 +383,18 @@ class History:
         f = lambda v: '' if v is None else f'{v:.4g}'
         rows = [f"|{r.episode}|{r.phase}|{r.status}|{f(r.reward)}|" + '|'.join(f(r.metrics.get(k)) for k in ks)+'|' for r in self.records[-10:]]
         return f"|episode|phase|status|reward|{'|'.join(ks)}|\n|{'---|'*(4+len(ks))}\n" + '\n'.join(rows)+(f'\n\n{self.ended}' if self.ended else '')
+
+# %% ../nbs/00_types.ipynb #p033b
+def shown_once(
+    fig, # matplotlib figure
+): # The same
+    "As the value of a cell it is drawn once."
+    def show():
+        import matplotlib.pyplot as plt
+        from IPython.display import display
+        del fig._ipython_display_; plt.close(fig); display(fig)
+    fig._ipython_display_ = show
+    return fig
 
 # %% ../nbs/00_types.ipynb #c034
 def sha256(

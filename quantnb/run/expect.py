@@ -29,8 +29,13 @@ class Pace:
     ranges:float=0. # Finding the ranges of the activations
     slower:bool=False # Whether a quantized file was slower than float
     calibrated:int=128 # Rows that calibration has left
+    walked:int=512 # Rows whose activations fit when weights are rounded in sequence
 
 # %% ../../nbs/run/01b_expect.ipynb #c006
+def _walked(exporter):
+    from quantnb.rows import rows_that_fit
+    return rows_that_fit(2*exporter.float.row_bytes, 2048, 2**29) if exporter.builder else 1
+
 def measure_pace(
     task, # `Task`
     engine, # Calibrated, the float network evaluated on it
@@ -62,7 +67,7 @@ def measure_pace(
         except Exception as e: logging.getLogger('quantnb').debug('no latency: %s', e)
         exporter.device = None
     f,m = times.get('float'),times.get('model')
-    return Pace(one, quantized, n, len(ls), float(sum(l.macs for l in ls)), rounding, opening, writing, compiling, f.median/1e3 if f else 0., max(0., first-opening), bool(f and m and m.median>1.02*f.median), sum(map(row_count, q.inputs)) or 1)
+    return Pace(one, quantized, n, len(ls), float(sum(l.macs for l in ls)), rounding, opening, writing, compiling, f.median/1e3 if f else 0., max(0., first-opening), bool(f and m and m.median>1.02*f.median), sum(map(row_count, q.inputs)) or 1, _walked(exporter))
 
 # %% ../../nbs/run/01b_expect.ipynb #c008
 def expected(
@@ -84,9 +89,9 @@ def expected(
     def compared(seconds, rows, sizes): return 2*p.opening+12*row+min(seconds, rows*(8*row+sizes*qrow)) # the reference computes node by node
     repeat = c.device.repeat_times if c.device else 50; near = max(3., .2*p.one); role = 'confirm' if 'onnx' in formats and 'confirm' in roles else ''
     sequence = 'onnx' in formats and (c.trainer.quant.finalists or preset['finalists'])=='in sequence'
-    rows = min(preset['rows'] or 512, max(64, p.calibrated)); one_pass = rows*(row+qrow)*1.5+4*p.rounding if sequence else 0.
+    rows = max(16, min(preset['rows'] or 512, p.calibrated, p.walked)); one_pass = rows*(row+qrow)*1.5+6*p.rounding if sequence else 0.
     many = min(5, max(1, n+done)) if role else 1; passes = min(3 if p.macs<SMALL else 1, many)*sequence
-    res = {'search algorithm':1.5, 'sensitivities':len(c.w_bits)*p.rounding+p.ranges+(min(64, max(4, SENSITIVITY_MACS/max(1, p.macs*p.layers*max(1, W-1)/2)))*qrow*p.layers*(W-1)/2+p.layers*W*p.opening/4 if graphs else 0.)}
+    res = {'search algorithm':1.5, 'sensitivities':len(c.w_bits)*p.rounding+p.ranges+(min(64, max(4, SENSITIVITY_MACS/max(1, p.macs*p.layers*max(1, W-1)/2)))*qrow*p.layers*(W-1)/2+2*p.layers*(W-1)*p.opening if graphs else 0.)}
     if latency and c.targets.latency is not None: res['latency model'] = 6+40*(p.opening+4*p.forward)
     if 'onnx' in formats: res['agreement'] = 3*compared(2., 256, 2)
     better = math.log(max(1, n+done))+.6
@@ -113,5 +118,5 @@ def expected_phases(
     ls = e.graph.quantizable; f = (prepared.float.get('latency') or 0.)/1e3; one = prepared.float_seconds; some = [r.seconds for r in history if r.status=='ok']
     timed = min(max(3., .2*one), 2.6*(c.device.repeat_times if c.device else 50)*f) if prepared.measures else 0.
     p = Pace(one, max(.5*one, sum(some)/len(some)-timed) if some else 1.3*one, max(1, prepared.float_samples), len(ls), float(sum(l.macs for l in ls)), prepared.rounding_seconds, writing=.1 if writing is None else writing,
-        compiling=phases.get('compiling the simulation', 3.), forward=f, calibrated=sum(map(row_count, e.quantizer.inputs)) or 1)
+        compiling=phases.get('compiling the simulation', 3.), forward=f, calibrated=sum(map(row_count, e.quantizer.inputs)) or 1, walked=_walked(x))
     return expected(c, p, [k for k in ('confirm','test') if prepared.task.has(k)], ['onnx']*bool(x.builder)+['mindir']*(not x.why_mindir), e.deployed is None, len(some), sum(some))
