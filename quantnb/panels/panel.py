@@ -245,7 +245,7 @@ class StagePanel(W.VBox):
 @patch
 def go(self:StagePanel, name:str):
     "Show a stage."
-    self.name = name; s = STAGES[name]; i = list(STAGES).index(name)+1
+    self.keep(); self.name = name; s = STAGES[name]; i = list(STAGES).index(name)+1
     self.head.value = f'<div class="qp-head"><h3>{i} {s.title}</h3><p>{s.about}</p></div>'
     self._controls = {k.key:(k, _knob_widget(k, self.stages.knob(k.key))) for k in s.knobs}
     for k,w in self._controls.values(): w.observe(lambda ch,k=k: self.turn(k, ch), 'value')

@@ -296,7 +296,7 @@ def show(self:SearchPipeStep, bar):
 @patch
 def say_left(self:SearchPipeStep, bar):
     left = str(self.left); rest = getattr(self, 'rest', 0.)
-    bar.set_postfix_str(', '.join(filter(None, (left+(f' and {span(rest)} for the final choice' if left and rest>=5 else ''), getattr(self, 'best_said', '')))), refresh=False)
+    bar.set_postfix_str(', '.join(filter(None, (left+(f' (+{span(rest)} at the end)' if left and rest>=5 else ''), getattr(self, 'best_said', '')))), refresh=False)
 
 FINISHING = ('confirmation','final table','fastest file','writing the files','agreement of the files','evaluating the file','pictures for the report') # phases of `finish`
 
