@@ -45,6 +45,13 @@ def press(
     return (y-_apply((m,s,w,b), X))/np.maximum(1-own, 1e-9)
 
 # %% ../../nbs/device/01_latency.ipynb #c008
+def _shares(
+    errors:np.ndarray, # In ms
+    y:np.ndarray, # Measured, in ms
+)->np.ndarray:
+    "Errors as shares of what was measured; where a device reports 0 ms, of the shortest time that is not 0."
+    return errors/np.where(y>0, y, min(y[y>0], default=1.))
+
 class LatencyModel:
     "Latency of strategies, in ms, from measured ones."
     strengths = (.1,.3,1,3,10,30,100)
@@ -58,7 +65,7 @@ class LatencyModel:
         self.X.append(graph_features(self.builder, strategy)); self.y.append(ms)
     def choose(self, X, y)->tuple: # Columns, strength
         "What predicts each row best from the others."
-        each = [(float(np.mean(np.abs(press(X[:,c], y, l)/y))), i, l, c) for i,c in enumerate((slice(0, len(FEATURES)), slice(None))) for l in self.strengths]
+        each = [(float(np.mean(np.abs(_shares(press(X[:,c], y, l), y)))), i, l, c) for i,c in enumerate((slice(0, len(FEATURES)), slice(None))) for l in self.strengths]
         return min(each)[:1:-1]
 
 @patch
@@ -67,7 +74,7 @@ def learn(self:LatencyModel)->float: # Mean relative error when each graph is pr
     X,y = np.array(self.X),np.array(self.y); k,res = np.arange(len(y)),[]
     for i in k:
         c,l = self.choose(X[k!=i], y[k!=i]); res.append(_apply(ridge(X[k!=i][:,c], y[k!=i], l), X[i,c]))
-    self.predictions = np.array(res); self.error = float(np.mean(np.abs(self.predictions/y-1)))
+    self.predictions = np.array(res); self.error = float(np.mean(np.abs(_shares(self.predictions-y, y))))
     self.columns,self.strength = self.choose(X, y); self.fit = ridge(X[:,self.columns], y, self.strength)
     return self.error
 
