@@ -24,16 +24,17 @@ class Task:
         inputs=None, # Tensor, tuple, list or dict of one forward; an ONNX file needs none
         evaluate=None, # Function of a network: accuracy as a number, or a dict
         calib=None, # Function of a network that runs calibration data through it, or an iterable of batches; the inputs if None
-        targets:Targets=None, # What must be reached
-        bits=(2,4,8), # Candidate widths of the weights
-        act_bits=None, # Candidate widths of the activations; as the weights if None
+        targets:Targets=None, # What must be reached; or its parts by their names in the yml: compress_threshold=85, acc_threshold=1, ...
+        bits=(2,4,8), # Candidate widths of the weights; `bit_candidates` in the yml
+        act_bits=None, # Candidate widths of the activations, `act_bit_candidates` in the yml; as the weights if None
         confirm=None, # Like `evaluate`, on data for the last choice
         test=None, # Like `evaluate`, on data that steers nothing
-        objectives=('accuracy','compress_ratio'), # Metrics, accuracy among them; or a dict of metric to 'MAX' or 'MIN'
+        objectives=('accuracy','compress_ratio'), # Metrics, accuracy among them, `objective_keys` in the yml; or a dict of metric to 'MAX' or 'MIN'
         metric_name:str=None, # Key of the dict that `evaluate` returns
         **settings, # Any key of the yml by its short name: max_episode=30, seed=1, exclude=['head'], ...
     ):
         if net is None or evaluate is None: raise InputError('a task needs a network and an evaluate function', 'Task(net=..., inputs=..., evaluate=...)')
+        bits,act_bits,objectives = (settings.pop(k, v) for k,v in dict(bit_candidates=bits, act_bit_candidates=act_bits, objective_keys=objectives).items()) # by their names in the yml
         reward = settings.get('custom_reward')
         if callable(reward): settings['custom_reward'] = reward.__name__ if reward.__name__.isidentifier() else 'reward'
         self.config = _config(targets or Targets(), bits, act_bits, objectives, metric_name, settings)
@@ -53,8 +54,6 @@ def _config(targets, bits, act_bits, objectives, metric_name, settings):
     d = dict(pipeline=['nas'], nas=dict(model=dict(model_desc=dict(common=dict(network='net'))), search_space=dict(hyperparameters=hp),
         search_algorithm={k:v for k,v in s.items() if v is not None}, trainer=dict(custom_eval=dict(type='evaluate', metric_name=metric_name)),
         evaluator=dict(device_evaluator=dict(hardware='CPU'))))
-    settings = dict(settings)
-    if 'max_episode' in settings: settings.setdefault('num_warmup', min(10, max(0, settings['max_episode']//3)))
     try: c = parse(json.dumps(d), **settings)
     except ConfigError as e: raise ConfigError([Mistake(p.key.removeprefix('nas.'), p.text) for p in e.problems], 'Task') from None
     return c.model_copy(update=dict(dir=str(Path.cwd()), source=''))

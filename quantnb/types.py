@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['searches', 'ranges', 'transforms', 'roundings', 'bias_corrections', 'engines', 'runners', 'hooks', 'DATA', 'WIDTHS',
-           'KINDS', 'QuantnbError', 'InputError', 'TrialError', 'DeviceLost', 'Mistake', 'ConfigError', 'md_cell',
-           'Registry', 'on_data', 'OwnWidth', 'Bits', 'Strategy', 'Layer', 'Targets', 'Record', 'Outcome', 'Latency',
-           'History', 'sha256', 'Artifact', 'write_atomic']
+           'KINDS', 'STOPS', 'QuantnbError', 'InputError', 'TrialError', 'DeviceLost', 'Mistake', 'ConfigError',
+           'md_cell', 'Registry', 'on_data', 'OwnWidth', 'Bits', 'Strategy', 'Layer', 'Targets', 'Record', 'Outcome',
+           'Latency', 'History', 'shown_once', 'sha256', 'Artifact', 'write_atomic']
 
 # %% ../nbs/00_types.ipynb #c003
 import difflib, hashlib, html, json, math, os, re
@@ -197,15 +197,33 @@ class Layer:
     def from_json(cls, d): return cls(**{k: tuple(v) if isinstance(v, list) else v for k,v in d.items()})
 
 # %% ../nbs/00_types.ipynb #c022
-@dataclass(frozen=True)
+_NAMES = dict(acc_threshold='accuracy', compress_threshold='compress_ratio', latency_threshold='latency', acc_threshold_mode='mode', latency_threshold_mode='latency_mode') # the yml's words to the fields
+
+@dataclass(frozen=True, init=False, repr=False)
 class Targets:
     "Thresholds on accuracy, compression and latency; None does not apply."
-    accuracy:float=None # Floor in the metric's unit (ceiling for MIN), as the yml says it
-    compress_ratio:float=None # Percent of the size that must go
-    latency:float=None # Milliseconds at most, or share of the float network's
-    mode:str='absolute' # 'absolute', or 'drop' / 'relative_drop' below the float accuracy
-    direction:str='MAX' # Of the accuracy
-    latency_mode:str='absolute' # 'absolute', or 'relative': a share of float's latency on the same device
+    accuracy:float=None
+    compress_ratio:float=None
+    latency:float=None
+    mode:str='absolute'
+    direction:str='MAX'
+    latency_mode:str='absolute'
+    def __init__(self,
+        acc_threshold:float=None, # Floor in the metric's unit (ceiling for MIN)
+        compress_threshold:float=None, # Percent of the size that must go
+        latency_threshold:float=None, # Milliseconds at most, or share of the float network's
+        acc_threshold_mode:str='absolute', # 'absolute', or 'drop' / 'relative_drop' below the float accuracy
+        direction:str='MAX', # Of the accuracy
+        latency_threshold_mode:str='absolute', # 'absolute', or 'relative': a share of float's latency on the same device
+        **fields, # The same by the names of the fields
+    ):
+        given = dict(zip(_NAMES, (acc_threshold, compress_threshold, latency_threshold, acc_threshold_mode, latency_threshold_mode)))
+        for k in fields:
+            new = next((n for n,o in _NAMES.items() if o==k), None)
+            if new is None: raise TypeError(f'Targets has no {k!r}; its names are {", ".join(_NAMES)}')
+            if given[new] not in (None,'absolute'): raise TypeError(f'{k} and {new} are the same threshold; give one of them')
+        for k,v in {**{_NAMES[k]:v for k,v in given.items()}, 'direction':direction, **fields}.items(): object.__setattr__(self, k, v)
+    def __repr__(self): return 'Targets('+', '.join(f'{k}={v!r}' for k,v in {**{k:getattr(self, o) for k,o in _NAMES.items()}, 'direction':self.direction}.items() if v not in (None,'absolute','MAX'))+')'
     def floor(self,
         a0:float, # Accuracy of the float network
     )->float: # Accuracy that must be reached, in the metric's unit
@@ -300,6 +318,8 @@ class Latency:
     def to_json(self): return asdict(self)
 
 # %% ../nbs/00_types.ipynb #c029
+STOPS = dict(max_episode='all episodes are done (max_episode)', target_met='a strategy meets all targets (stop_early)', space_exhausted='every strategy of the space has been tried', interrupted='interrupted') # `stop_reason` in words
+
 class History:
     "The records of one search, in order."
     def __init__(self,
@@ -339,6 +359,12 @@ class History:
         return self.chosen or self.best()
     @property
     def mark(self)->str: return 'delivered' if self.chosen else 'best so far'
+    @property
+    def ended(self)->str: # '' while it goes on
+        "Why a search has stopped, and with what."
+        n,b = len(self),self.leader
+        if not self.stop_reason: return ''
+        return f"stopped after {n} episode{'s'*(n!=1)}: {STOPS.get(self.stop_reason, self.stop_reason)}; "+(f'{self.mark}: episode {b.episode}, which '+(f"misses {', '.join(b.missed)}" if b.missed else 'meets all targets' if any(v is not None for v in (self.targets.accuracy, self.targets.compress_ratio, self.targets.latency)) else 'is the first in the order of preference') if b else 'no episode could be evaluated')
     def front(self,
         names=None, # Metrics to compare; the objectives if None
     )->list: # Records that no other beats in all of them, without doubles
@@ -356,7 +382,19 @@ class History:
         ks = [k for k in ('accuracy','compress_ratio','flops','latency') if any(k in r.metrics for r in self.records)]
         f = lambda v: '' if v is None else f'{v:.4g}'
         rows = [f"|{r.episode}|{r.phase}|{r.status}|{f(r.reward)}|" + '|'.join(f(r.metrics.get(k)) for k in ks)+'|' for r in self.records[-10:]]
-        return f"|episode|phase|status|reward|{'|'.join(ks)}|\n|{'---|'*(4+len(ks))}\n" + '\n'.join(rows)
+        return f"|episode|phase|status|reward|{'|'.join(ks)}|\n|{'---|'*(4+len(ks))}\n" + '\n'.join(rows)+(f'\n\n{self.ended}' if self.ended else '')
+
+# %% ../nbs/00_types.ipynb #p033b
+def shown_once(
+    fig, # matplotlib figure
+): # The same
+    "As the value of a cell it is drawn once."
+    def show():
+        import matplotlib.pyplot as plt
+        from IPython.display import display
+        del fig._ipython_display_; plt.close(fig); display(fig)
+    fig._ipython_display_ = show
+    return fig
 
 # %% ../nbs/00_types.ipynb #c034
 def sha256(

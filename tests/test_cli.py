@@ -2,6 +2,8 @@
 import json, os, signal, subprocess, sys, textwrap, time
 from pathlib import Path
 import pytest
+from quantnb.config import load
+from quantnb.run.expect import Pace, expected
 from quantnb.run.history import progress
 from quantnb.run.cli import main
 
@@ -146,8 +148,8 @@ def test_no_npu(folder, capsys):
     assert code==2 and 'no Ascend device' in err and '-d CPU' in err
 
 def test_explain(folder, tmp_path, capsys):
-    assert main(['explain', str(folder(('search_space:\n', 'search_space:\n    exclude: ["^conv$"]\n'))), '-d', 'CPU', '--no-measure'])==0
-    out = capsys.readouterr().out
+    assert main(['explain', str(folder(('search_space:\n', 'search_space:\n    exclude: ["^conv$"]\n'))), '-d', 'CPU'])==0
+    out = capsys.readouterr().out; assert all(k in out for k in ('expected: about','8 episodes','sensitivities','confirmation','final table','writing the report','64 samples')), out
     assert 'bit_candidates' in out and 'excluded by the configuration' in out and 'stay float besides' in out and ' strategies' in out and not (tmp_path/'tasks').exists()
 
 def test_unwritable(folder, tmp_path, capsys):
@@ -169,6 +171,7 @@ def test_run_twice_progress_and_report(folder, tmp_path, capsys):
     assert best['feasible'] and best['episodes']==8 and best['stop_reason']=='max_episode'
     assert best['files']['onnx']['integer_macs']==1 and all(best['parity'][f]['agreement']>=.99 for f in ('onnx','mindir'))
     assert (task/'output'/'quant.yml').exists() and (task/'output'/'nas'/'output.csv').exists()
+    told = expected(load(yml), Pace(1., 1., 64, 3, 1e5), ['confirm','test']); assert set(best['phases'])-set(told)<={'reading the network','reading the graph','compiling the simulation','calibration','float evaluation'} and min(told.values())>=0 # `explain` leaves out no phase of a run
     code,_,err = run(yml, capsys=capsys)
     assert code==2 and '-r -t demo' in err
     assert main(['progress', str(task)])==0 and json.loads(capsys.readouterr().out)['episodes']==8
@@ -181,9 +184,9 @@ def test_another_point_another_run_and_what_is_left_behind(folder, tmp_path, cap
     tasks = tmp_path/'tasks'; first = tasks/'first'; best = json.loads((first/'output'/'best.json').read_text()); rows = [r for r in history(first) if 'strategy' in r]
     other = next(r for r in rows if r['strategy']!=best['strategy'])
     assert main(['export', str(first), '--episode', str(other['episode'])])==0, capsys.readouterr().err
-    out = first/'output'/'export'/str(other['episode']); io = capsys.readouterr(); assert str(out/'model.onnx') in io.out and 'on the search data, 64 samples' in io.out
+    out = first/'output'/'export'/str(other['episode']); io = capsys.readouterr(); assert str(out/'model.onnx') in io.out and 'weights rounded in sequence: accuracy ' in io.out and 'on the search data, 64 samples' in io.out
     assert json.loads((out/'strategy.json').read_text())==other['strategy'] and (out/'model.mindir').stat().st_size and (out/'model.onnx').read_bytes()!=(first/'output'/'best'/'model.onnx').read_bytes()
-    assert main(['export', str(first), '--strategy', str(first/'output'/'best'/'strategy.json'), '-o', str(tasks/'own')])==0
+    assert main(['export', str(first), '--strategy', str(first/'output'/'best'/'strategy.json'), '-o', str(tasks/'own'), '--as-searched'])==0 and 'weights as searched' in capsys.readouterr().out
     assert (tasks/'own'/'model.onnx').stat().st_size and json.loads((tasks/'own'/'strategy.json').read_text())==best['strategy']
     capsys.readouterr(); assert main(['export', str(first), '--episode', '99'])==2 and 'on the front are' in capsys.readouterr().err
     assert main(['list', str(tasks)])==0; io = capsys.readouterr().out.splitlines(); assert [l.split()[:2] for l in io[1:]]==[['first','finished'],['second','finished']] and 'delivered' in io[1]
@@ -216,7 +219,8 @@ def strip(r): return {k:v for k,v in r.items() if k not in ('seconds',)}
 def history(task): return [json.loads(l) for l in (task/'output'/'history.jsonl').read_text().strip().split('\n')]
 
 def test_the_same_yml_gives_the_same_history_by_every_launch_line_and_so_does_a_resumed_search(folder, tmp_path, capsys):
-    yml = folder(); rows = []
+    "No file of a task holds the token of a service that stands in the yml; the effective yml goes on with the task all the same."
+    yml = folder(('  trainer: {seed: 1', '  evaluator: {device_evaluator: {hardware: CPU, token: our-secret}}\n  trainer: {seed: 1')); rows = []
     for i,words in enumerate((['run', str(yml)], ['vega', str(yml)], ['mxOps','clibration','-m','taichu','-c',str(yml)])):
         assert main([*words, '-d', 'CPU', '-t', f't{i}'])==0, capsys.readouterr().err
         rows.append([strip(r) for r in history(tmp_path/'tasks'/f't{i}')[1:]])
@@ -224,7 +228,8 @@ def test_the_same_yml_gives_the_same_history_by_every_launch_line_and_so_does_a_
     # a crash in the middle of a line of the fifth episode
     f = tmp_path/'tasks'/'t1'/'output'/'history.jsonl'; lines = f.read_text().split('\n')
     f.write_text('\n'.join(lines[:5])+'\n'+lines[5][:40])
-    assert run(yml, '-r', '-t', 't1', capsys=capsys)[0]==0
+    assert not [f for f in (tmp_path/'tasks').rglob('*') if f.is_file() and b'our-secret' in f.read_bytes()] and "token: '***'" in (effective := tmp_path/'tasks'/'t1'/'output'/'quant.yml').read_text()
+    assert run(effective, '-r', '-t', 't1', capsys=capsys)[0]==0
     again = history(tmp_path/'tasks'/'t1')
     assert [r['resumed'] for r in again if 'resumed' in r]==[4]
     assert [strip(r) for r in again[1:] if 'resumed' not in r]==rows[0]
@@ -232,7 +237,8 @@ def test_the_same_yml_gives_the_same_history_by_every_launch_line_and_so_does_a_
     assert code==2 and 'targets or objectives have changed' in err
 
 def test_ctrl_c_ends_cleanly_and_can_be_resumed(folder, tmp_path):
-    yml = folder(('evaluate', 'slow'), ('max_episode: 8', 'max_episode: 300'))
+    "With another number of episodes, too: a warm-up that follows it stays as it was."
+    yml = folder(('evaluate', 'slow'), ('max_episode: 8, num_warmup: 3', 'max_episode: 300'))
     task = tmp_path/'tasks'/'demo'
     p = subprocess.Popen([sys.executable, '-m', 'quantnb.run.cli', 'run', str(yml), '-d', 'CPU'], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path)
     for _ in range(600):

@@ -2,7 +2,7 @@
 import pickle
 from pathlib import Path
 import pytest
-from quantnb.config import ConfigError, Count, Policy, load
+from quantnb.config import ConfigError, Count, Policy, load, parse
 from quantnb.quant.recipe import Recipe
 from quantnb.script import ConfigDict, role_config
 from quantnb.types import ranges, searches
@@ -179,6 +179,11 @@ def test_effective_configuration_loads_to_the_same(name, tmp_path):
     again = load(tmp_path/name, check_paths=False)
     assert (again.general, again.registered, again.step)==(c.general, c.registered, c.step)
     assert again.to_yaml()==c.to_yaml()
+
+def test_warmup_follows_max_episode_where_it_is_not_given(write):
+    c = load(write(BASE.replace('max_episode: 20, num_warmup: 10', 'max_episode: 20'))); again = parse(c.to_yaml(), max_episode=9)
+    assert (c.policy.num_warmup, again.policy.num_warmup)==(6, 3) and 'num_warmup: 6' in c.to_yaml(public=True)
+    assert load(write(BASE.replace('max_episode: 20, num_warmup: 10', 'num_warmup: 4')), max_episode=7).policy.num_warmup==4
 
 def test_frozen(write):
     c = load(write(BASE))

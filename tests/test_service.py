@@ -284,7 +284,7 @@ def test_wrong_content(http):
     assert http.get('/v1/health', headers={'Origin':'http://evil.example'}).status_code==403
     bomb = gzip.compress(b'0'*10**7); r = http.put(f'/v1/files/{sha(bomb)}', content=bomb, headers={'Content-Encoding':'gzip'}); assert r.status_code==201 # kept as it came; nothing is unpacked anywhere
 
-def test_tokens_and_rate(tmp_path):
+def test_tokens_and_rate(tmp_path, monkeypatch):
     (tmp_path/'token').write_text('a-token-of-the-tests'); (tmp_path/'token').chmod(0o600)
     s = Running(tmp_path/'s', '--token-file', str(tmp_path/'token'), '--rate', '60')
     try:
@@ -293,6 +293,8 @@ def test_tokens_and_rate(tmp_path):
         assert get(headers={'Authorization':'Bearer a-token-of-the-tests'})==200 and get(auth=('vega','a-token-of-the-tests'))==200 and get(auth=('vega','x'))==401
         with pytest.raises(InputError, match='does not accept the token'): RemoteRunner(DeviceSettings(remote_host=s.url)).formats
         assert 'onnx' in RemoteRunner(DeviceSettings(remote_host=s.url, token=f'file:{tmp_path/"token"}')).formats
+        with pytest.raises(InputError, match='keeps no token'): RemoteRunner(DeviceSettings(remote_host=s.url, token='***'))
+        monkeypatch.setenv('QUANTNB_TOKEN', 'a-token-of-the-tests'); assert 'onnx' in RemoteRunner(DeviceSettings(remote_host=s.url, token='***')).formats # as the effective yml of a task has it
         assert 429 in {get(auth=('vega','a-token-of-the-tests')) for _ in range(70)}
         assert 'a-token' not in (s.folder/'err').read_text()
     finally: s.stop()

@@ -18,9 +18,12 @@ from .measure import *
 class ServiceError(Exception): "The service has answered, with an error."
 
 def read_token(
-    text:str, # 'env:NAME', 'file:PATH', or the token
+    text:str, # 'env:NAME', 'file:PATH', or the token; '***' in the folder of a task, which keeps no token
 )->str: # None if there is none
     "The token that a yml gives."
+    if text=='***':
+        if not (t := os.environ.get('QUANTNB_TOKEN', '').strip()): raise InputError('device_evaluator.token: the folder of a task keeps no token', 'export QUANTNB_TOKEN=..., or name the yml that the task was started with')
+        return t
     kind,_,rest = (text or '').partition(':')
     if kind=='env':
         if rest not in os.environ: raise InputError(f'device_evaluator.token: the environment variable {rest} is not set', f'export {rest}=...')

@@ -6,7 +6,7 @@
 __all__ = ['Fastest', 'halves', 'fastest']
 
 # %% ../../nbs/device/06_fastest.ipynb #c003
-import time
+import math, time
 from dataclasses import dataclass, field
 from ..types import *
 
@@ -18,10 +18,11 @@ class Fastest:
     times:dict=field(default_factory=dict) # 'float', 'chosen', 'fastest' to `Latency`, measured in turns at the end
     left:tuple=() # Layers of the chosen strategy that were left float
     tried:int=0 # Files measured
+    def _of_float(self, name): t,f = self.times[name].median,self.times['float'].median; return t/f if f else 1. if t==f else math.inf # a device may report 0 ms
     @property
-    def ratio(self): return self.times['fastest'].median/self.times['float'].median # of float's time
+    def ratio(self): return self._of_float('fastest') # of float's time
     @property
-    def chosen_ratio(self): return self.times['chosen'].median/self.times['float'].median
+    def chosen_ratio(self): return self._of_float('chosen')
 
 def halves(
     paths:list, # Layers in the order of the graph
@@ -49,7 +50,7 @@ def fastest(
         for k in range(0, len(changes), most):
             if tried and time.monotonic()-begun>seconds: break
             some = changes[k:k+most]; r = times({'now':now, **{i:over(now, c) for i,c in enumerate(some)}}); tried += len(some)
-            if not r.get('now'): continue
+            if not (r.get('now') and r['now'].median): continue
             gain = {i: 1-r[i].median/r['now'].median for i in range(len(some)) if r.get(i)}
             good = [i for i in sorted(gain, key=gain.get, reverse=True) if gain[i]>margin]
             if not good: continue

@@ -26,7 +26,7 @@ def device_table(
         if f is None: continue
         floats.append(f.median); runtime = f.runtime
         for i,(p,b) in enumerate(some):
-            if r.get(i): rows.append(dict(path=p, w=b.w, a=b.a, ms=r[i].median, gain=f.median-r[i].median)); data.append(dict(strategy=ss[p,b].to_json(), ratio=r[i].median/f.median))
+            if r.get(i): rows.append(dict(path=p, w=b.w, a=b.a, ms=r[i].median, gain=f.median-r[i].median)); data.append(dict(strategy=ss[p,b].to_json(), ratio=r[i].median/f.median if f.median else 1.))
         if progress: progress((k+len(some))/len(keys))
     if not floats: raise InputError('the float file could not be measured', 'quantnb check, and the log of the device')
     f = sorted(floats)[len(floats)//2]

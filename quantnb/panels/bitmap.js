@@ -18,6 +18,7 @@ async function render({ model, el }) {
     const g = c.getContext('2d'); g.setTransform(d, 0, 0, d, 0, 0); g.clearRect(0, 0, w, H);
     return g;
   }
+  const spot = c => `${order[c[0]]?.episode} ${src.get('layers')[c[1]]}`; let stood = ''; // what the cursor stands on
   const rgb = b => [1, 3, 5].map(i => parseInt(color(b).slice(i, i + 2), 16));
 
   function draw() {
@@ -28,6 +29,7 @@ async function render({ model, el }) {
     s.value = o; what.querySelector('select').value = w;
     const up = (src.get('directions')[o] || 'MIN') === 'MAX', last = v => Number.isFinite(v) ? v : up ? -Infinity : Infinity;
     order = o === 'episode' ? rows : [...rows].sort((a, b) => (up ? last(a[o]) - last(b[o]) : last(b[o]) - last(a[o])) || a.episode - b.episode); // the best at the right
+    if (cursor && stood !== spot(cursor)) cursor = null; // another episode or layer stands there now
     const n = order.length, rh = Math.max(4, Math.min(22, 360 / Math.max(1, L))), g0 = base.getContext('2d'); g0.font = font(11);
     const longest = Math.max(0, ...layers.map(p => g0.measureText(p).width)), l = Math.min(longest + 10, ui.width * .28, 190);
     H = Math.round(L * rh) + 46; box = { l, t: 14, r: ui.width - 10, b: 14 + L * rh, rh, cw: n ? Math.min(26, (ui.width - 10 - l) / n) : 1 };
@@ -69,12 +71,15 @@ async function render({ model, el }) {
     if (cursor) { g.strokeStyle = css('--fg'); g.lineWidth = 1.5; g.strokeRect(x(cursor[0]), box.t + cursor[1] * box.rh, Math.max(3, box.cw), box.rh); }
   }
   const words = (r, k) => `W${widthOf(r, k, 'w')} A${widthOf(r, k, 'a')}`.replace(/32/g, '32 (float)');
+  function card(r, k, p) {
+    const st = status(r, src), first = src.get('objectives') || [], vals = [...new Set([...first.length ? first : ['accuracy', 'compress_ratio', 'latency'], 'reward'])].filter(m => Number.isFinite(r[m])).map(m => make('tr', {}, make('td', { text: label(m) }), make('td', { text: fmt(r[m]) })));
+    return [make('b', { text: `episode ${r.episode}` }), st && make('span', { class: 'qnb-soft', text: ` · ${st}` }), make('table', {}, ...vals), make('div', {}, make('b', { text: p }), ` ${words(r, k)}`)].filter(Boolean);
+  }
   function point(c, speak) {
-    cursor = c; over();
+    cursor = c; stood = c ? spot(c) : ''; over();
     if (!c) { ui.hide(); return; }
-    const r = order[c[0]], p = src.get('layers')[c[1]], st = status(r, src), q = top.getBoundingClientRect();
-    const vals = ['accuracy', 'compress_ratio', 'latency', 'reward'].filter(m => Number.isFinite(r[m])).map(m => make('tr', {}, make('td', { text: label(m) }), make('td', { text: fmt(r[m]) })));
-    ui.show([make('b', { text: p }), make('span', { text: ` ${words(r, c[1])}` }), make('div', { class: 'qnb-soft', text: `episode ${r.episode}${st ? ' · ' + st : ''}` }), make('table', {}, ...vals)], q.left + box.l + (c[0] + 1) * box.cw, q.top + box.t + (c[1] + 1) * box.rh);
+    const r = order[c[0]], p = src.get('layers')[c[1]], st = status(r, src);
+    ui.show(() => cursor === c ? card(order[c[0]], c[1], p) : null, () => { const q = top.getBoundingClientRect(); return [q.left + box.l + (c[0] + 1) * box.cw, q.top + box.t + (c[1] + 1) * box.rh]; });
     if (speak) ui.say(`episode ${r.episode}, ${p}: ${words(r, c[1])}${st ? ', ' + st : ''}`);
   }
   function under(e) {

@@ -87,7 +87,7 @@ function render({ model, el }) {
           onclick: e => { if (editable(l, what)) step(l, what, e.shiftKey ? -1 : 1, true); else set(model, { selected: l.path }); cell(l.path, what).focus(); } });
         const c = [at('w'), two && at('a')];
         const box = make('div', { class: 'qnb-layer', style: { width: `${w}px` },
-          onpointermove: e => { ui.show(note(l), e.clientX, e.clientY); }, onpointerleave: () => ui.hide() },
+          onpointermove: e => { ui.show(() => cells.has(l.path) ? note(get('layers').find(o => o.path === l.path)) : null, () => [e.clientX, e.clientY]); }, onpointerleave: () => ui.hide() },
           make('div', { class: 'qnb-name', text: short(l.path, w), 'aria-hidden': 'true' }), ...c);
         cells.set(l.path, { box, w: c[0], a: c[1], l });
         return box;
@@ -114,7 +114,7 @@ function render({ model, el }) {
     }
     const ls = get('layers'), n = ls.reduce((s, l) => s + l.n, 0), used = ls.reduce((s, l) => s + l.n * bits(l.path).w, 0);
     sum.textContent = n ? `${fmt(used / n, 3)} bits a weight on average · ${fmt(used / 8e3, 4)} KB of weights (float ${fmt(n / 250, 4)})` : '';
-    undo.disabled = !get('past').length || get('readonly'); undo.hidden = get('readonly');
+    undo.disabled = !get('past').length || get('readonly'); undo.title = undo.disabled ? 'Nothing was changed by hand' : 'Take the last change back (Ctrl+Z)'; undo.hidden = get('readonly');
     const shown = [...new Set(ls.flatMap(l => [bits(l.path).w, bits(l.path).a]).concat(get('candidates')))].sort((x, y) => x - y);
     key.replaceChildren(legend(shown, shown.includes(32) ? 'bits (32 = float)' : 'bits'));
     caption.textContent = get('caption'); caption.hidden = !get('caption');
@@ -123,7 +123,8 @@ function render({ model, el }) {
   }
 
   function note(l) {
-    return [make('b', { text: l.path }), make('div', { text: `${words(l)} · ${plural(l.n, 'weight')}${l.macs ? ` · ${count(l.macs)} MACs` : ''}` }), fixed(l) && make('div', { text: `not changed: ${fixed(l)}` })].filter(Boolean);
+    const ls = get('layers'), all = k => ls.reduce((s, o) => s + (o[k] || 0), 0) || 1, kb = o => o.n * bits(o.path).w / 8e3, size = ls.reduce((s, o) => s + kb(o), 0) || 1, share = v => `${fmt(100 * v, 3)} %`;
+    return [make('b', { text: l.path }), make('div', { text: `${words(l)}: ${fmt(kb(l), 3)} KB of weights, ${share(kb(l) / size)} of all${bits(l.path).w < 32 ? ` (float ${fmt(l.n / 250, 3)} KB)` : ''}` }), make('div', { class: 'qnb-soft', text: `${plural(l.n, 'weight')}${l.macs ? ` · ${count(l.macs)} MACs, ${share(l.macs / all('macs'))} of all` : ''}` }), fixed(l) && make('div', { text: `not changed: ${fixed(l)}` })].filter(Boolean);
   }
   function about(l) {
     if (!l) { detail.replaceChildren(make('span', { class: 'qnb-soft', text: get('readonly') ? 'Point at a layer to read about it.' : 'Click a cell for the next width, shift-click for the one before; or ←→ to walk, ↑↓ or a digit to change.' })); return; }

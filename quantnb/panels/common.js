@@ -51,35 +51,37 @@ function isDark(el) {
 function frame(el, name, label, draw) {
   const root = make('div', { class: `qnb qnb-${name}`, role: 'group', 'aria-label': label });
   const live = make('div', { class: 'qnb-hear', 'aria-live': 'polite' });
-  const tip = make('div', { class: 'qnb-tip', role: 'tooltip', hidden: true });
+  const tip = make('div', { class: 'qnb-tip', role: 'tooltip', popover: 'manual', hidden: true }), floats = 'popover' in tip; // above everything, so that no box around the widget cuts it
   el.append(root);
   // Plain keys are the widget's: to the notebook around it `d d` means delete the cell, and Notebook 7 looks at a key before the widget does.
   const own = e => !e.altKey && ((!e.ctrlKey && !e.metaKey && e.key !== 'Tab' && !(e.shiftKey && e.key === 'Enter')) || (e.ctrlKey || e.metaKey) && e.key === 'z');
-  const guard = e => { const t = e.target; if (own(e) && root.contains(t)) { t.setAttribute('data-lm-suppress-shortcuts', ''); setTimeout(() => t.removeAttribute('data-lm-suppress-shortcuts')); } };
+  const guard = e => { const t = e.target; if (e.key === 'Escape') ui.hide(); if (own(e) && root.contains(t)) { t.setAttribute('data-lm-suppress-shortcuts', ''); setTimeout(() => t.removeAttribute('data-lm-suppress-shortcuts')); } };
   window.addEventListener('keydown', guard, true);
   root.addEventListener('keydown', e => { if (own(e)) e.stopPropagation(); });
-  let width = 0, asked = 0;
+  let width = 0, asked = 0, told = null, where = null; // what the note says and where it stands, asked again whenever the widget is drawn
+  function place() {
+    const text = told(); if (!text) { ui.hide(); return; }
+    tip.replaceChildren(...[text].flat()); tip.hidden = false; if (floats && !tip.matches(':popover-open')) tip.showPopover();
+    const r = floats ? { left: 0, top: 0, width: document.documentElement.clientWidth, height: window.innerHeight } : root.getBoundingClientRect(), t = tip.getBoundingClientRect();
+    const fit = (v, size, room) => Math.max(4, Math.min(v + 14 + size > room - 4 ? v - 14 - size : v + 14, room - size - 4)), [x, y] = where();
+    tip.style.left = `${fit(x - r.left, t.width, r.width)}px`; tip.style.top = `${fit(y - r.top, t.height, r.height)}px`;
+  }
   const ui = {
     root, live, tip, dark: false, get width() { return width; },
     say(text) { live.textContent = text; },
-    ask() { if (!asked) asked = requestAnimationFrame(() => { asked = 0; if (width) draw(); }); }, // many changes, one drawing
-    show(content, x, y) { // near (x, y) of the window, inside the widget
-      tip.replaceChildren(...[content].flat()); tip.hidden = false;
-      const r = root.getBoundingClientRect(), t = tip.getBoundingClientRect();
-      const left = x - r.left + 14 + t.width > r.width ? x - r.left - t.width - 14 : x - r.left + 14;
-      tip.style.left = `${Math.max(0, left)}px`;
-      tip.style.top = `${Math.max(-8, Math.min(y - r.top + 14, r.height - t.height))}px`;
-    },
-    hide() { tip.hidden = true; },
+    ask() { if (!asked) asked = requestAnimationFrame(() => { asked = 0; if (width) { draw(); if (told) place(); } }); }, // many changes, one drawing
+    show(text, at) { told = text; where = at; place(); }, // functions: the content of the note, or null once there is nothing to say any more; the point of the window it is about
+    hide() { told = null; if (floats && tip.matches(':popover-open')) tip.hidePopover(); tip.hidden = true; },
   };
+  const moved = () => { if (!told) return; const [x, y] = where(); if (x < 0 || y < 0 || x > window.innerWidth || y > window.innerHeight) ui.hide(); else place(); }; // the note stays with what it is about
   const theme = () => { const d = isDark(root.parentElement || root); if (d !== ui.dark) { ui.dark = d; root.classList.toggle('qnb-dark', d); ui.ask(); } };
   const sized = new ResizeObserver(() => { const w = root.clientWidth; theme(); if (w !== width) { width = w; ui.ask(); } });
   const later = () => { theme(); setTimeout(theme, 100); setTimeout(theme, 600); }; // a theme's styles arrive after its name
   const changed = new MutationObserver(later);
   const media = matchMedia('(prefers-color-scheme: dark)');
   for (const o of [document.body, document.documentElement]) changed.observe(o, { attributes: true });
-  media.addEventListener('change', later); sized.observe(root);
-  ui.end = () => { sized.disconnect(); changed.disconnect(); media.removeEventListener('change', later); window.removeEventListener('keydown', guard, true); cancelAnimationFrame(asked); };
+  media.addEventListener('change', later); sized.observe(root); window.addEventListener('scroll', moved, true);
+  ui.end = () => { sized.disconnect(); changed.disconnect(); media.removeEventListener('change', later); window.removeEventListener('keydown', guard, true); window.removeEventListener('scroll', moved, true); cancelAnimationFrame(asked); };
   ui.ready = (...kids) => { root.replaceChildren(...kids.filter(Boolean), tip, live); };
   return ui;
 }

@@ -186,10 +186,19 @@ def _tell(self:Dashboard, new=False):
     for place,o in dict(note=self.note, answer=self.answer).items(): # where the click was
         text = note if place==self.place else ''
         if o.value!=text: o.value = text
-    live = s in ('running','starting','pausing','paused'); can = dict(pause=s=='running', resume=s in ('pausing','paused') or not self.running and self.can_resume, stop=live, report=len(self.history)>0 and not self.busy,
-        export=self.plot is not None and self.plot.selected>=0 and not self.busy, yml=self.plot is not None and self.plot.selected>=0)
-    for k,v in can.items(): self.buttons[k].disabled = not v
+    for k,why in self.greyed(s).items(): # a greyed button says why
+        b = self.buttons[k]; tip = why or BUTTONS[k][1]
+        if b.disabled!=bool(why): b.disabled = bool(why)
+        if b.tooltip!=tip: b.tooltip = tip
     if new: self._select()
+
+@patch
+def greyed(self:Dashboard, s:str)->dict: # Key of `BUTTONS` to the reason why it cannot be pressed now, or ''
+    n = (self.head or {}).get('max_episode'); none = '' if self.plot is not None and self.plot.selected>=0 else 'no episode is selected: click a point, a column or a row'; busy = f'{self.busy} is under way' if self.busy else ''
+    ended = 'the search goes on' if s in ('running','starting','stopping','finishing') else f'all {n} episodes are done; a larger max_episode goes on: quantnb run … -r -t {self.dir.task_id} --set max_episode=N' if n and len(self.history)>=n else ENDS.get(s, s) if self.history.stop_reason not in ('','interrupted') else 'nothing here can run it: no yml is in the folder, and no task was given'
+    return dict(pause='' if s=='running' else 'it is paused already' if s in ('pausing','paused') else f'no search is running ({ENDS.get(s, s)})' if not self.running else f'not while it is {s}', resume='' if s in ('pausing','paused') or not self.running and self.can_resume else ended,
+        stop='' if s in ('running','starting','pausing','paused') else 'it is stopping already' if s=='stopping' else 'it ends by itself in a moment' if s=='finishing' else 'no search is running',
+        report=busy or ('' if len(self.history) else 'no episode is finished yet'), export=none or busy, yml=none)
 
 @patch(as_prop=True)
 def can_resume(self:Dashboard)->bool:
@@ -221,7 +230,7 @@ def compare(
     r:Record,
 )->tuple: # Rows of metric, float, best, selected, gain over float; list of (path, bits of the best, bits of the selected)
     "A record beside the float network and the leader: the delivered one, or the best so far."
-    b = history.leader; ks = [k for k in LABELS if (k in r.metrics or k in b.metrics) and k not in ('macs','params')] # which no strategy changes
+    b = history.leader; ks = [k for k in dict.fromkeys((*history.objectives, *LABELS)) if (k in r.metrics or k in b.metrics) and k not in ('macs','params')] # which no strategy changes
     gain = lambda k: r.metrics[k]-history.float[k] if isinstance(r.metrics.get(k), (int,float)) and isinstance(history.float.get(k), (int,float)) else None
     rows = [(k, history.float.get(k), b.metrics.get(k), r.metrics.get(k), gain(k)) for k in ks]
     return rows+[('reward', None, b.reward, r.reward, None)],[(p, b.strategy[p], r.strategy[p]) for p in r.strategy if b.strategy.get(p)!=r.strategy[p]]
@@ -246,7 +255,6 @@ def _select(self:Dashboard):
             why = f'<div>{f"This one is {mark}." if r.episode==b.episode else f"The strategy of the one that is {mark} (episode {b.episode})." if not diff else f"Other than the one that is {mark} (episode {b.episode}) in {len(diff)} of {len(r.strategy)} layers:"}'+''.join(f'<br>{e(p)}: {y} instead of {x}' for p,x,y in diff[:12])+f'{more}</div>'
             strips = f'<div class="qnb-dash-strips"><span>this</span>{_strip(r.strategy, b.strategy)}<span>{mark}</span>{_strip(b.strategy, r.strategy)}</div>'
             self.point.value = f'{head}{strips}<div class="qnb-dash-flex">{table}{why}</div>'
-        for k in ('export','yml'): self.buttons[k].disabled = r is None or bool(self.busy and k=='export')
 
 # %% ../../nbs/panels/05_dashboard.ipynb #c022
 @patch
@@ -391,7 +399,8 @@ def export(self:Dashboard)->str: # For people
         p = subprocess.run([sys.executable, '-c', code, str(self.dir.root), str(n)], capture_output=True, text=True)
         if p.returncode: raise InputError((p.stderr.strip().splitlines() or ['the export failed'])[-1])
         fs = json.loads(p.stdout.strip().splitlines()[-1])
-    return f'episode {n} in {self.dir.output/"export"/str(n)}: '+', '.join(f'{k} ({v/1e3:,.1f} KB)' for k,v in fs.items() if not k.endswith('.json'))
+    d = self.dir.output/'export'/str(n); how = json.loads((d/'export.json').read_text())
+    return f'episode {n} in {d}, weights {"rounded " if how["rounding"]=="in sequence" else ""}{how["rounding"]}'+(f', accuracy {how["accuracy"]:.4g}' if how.get('accuracy') is not None else '')+': '+', '.join(f'{k} ({v/1e3:,.1f} KB)' for k,v in fs.items() if not k.endswith('.json'))
 
 # %% ../../nbs/panels/05_dashboard.ipynb #c029
 def replay_yml(
@@ -419,7 +428,7 @@ def write_yml(self:Dashboard)->Path:
     "Write the selected episode's strategy as a yml."
     r = self.plot.chosen
     if r is None: raise InputError('no episode is selected', 'click a point')
-    src = self.task.config.to_yaml() if self.task is not None and self.task.config.path else self.yml and self.yml.read_text()
+    src = self.task.config.to_yaml(public=True) if self.task is not None and self.task.config.path else self.yml and self.yml.read_text()
     f = self.dir.output/'export'/str(r.episode)/'replay.yml'; f.parent.mkdir(parents=True, exist_ok=True); write_atomic(f, replay_yml(r.strategy, src or ''))
     return f
 

@@ -26,6 +26,6 @@ function reader(src) {
   };
 }
 const widthOf = (r, k, what) => r.view.getUint8(r.at + 2 * k + (what === 'a' ? 1 : 0));
-const DATA = ['n', 'generation', 'metrics', 'layers', 'directions', 'targets', 'floats', 'labels', 'best', 'mark'];
+const DATA = ['n', 'generation', 'metrics', 'layers', 'directions', 'targets', 'floats', 'labels', 'objectives', 'best', 'mark'];
 const starred = (r, src) => r.episode === src.get('best') && (src.get('mark') || 'best so far'); // one word for the star, everywhere
 const status = (r, src) => [starred(r, src), r.flags & FAILED ? 'failed' : r.flags & FEASIBLE ? '' : 'misses a target', r.flags & WARMUP && 'warm-up', r.flags & CACHED && 'repeated'].filter(Boolean).join(', ');

@@ -50,7 +50,7 @@ async function render({ model, el }) {
     if (document.activeElement !== find && el.getRootNode().activeElement !== find) find.value = get('query');
     sum.textContent = wrong || (list.length === rows.length ? plural(rows.length, 'episode') : `${fmt(list.length)} of ${plural(rows.length, 'episode')}`);
     table.setAttribute('aria-rowcount', list.length);
-    scroll.style.height = `${Math.min(310, 34 + ROW * Math.max(1, list.length) + 4)}px`;
+    scroll.style.height = `${Math.min(310, top() + ROW * Math.max(1, list.length) + 4)}px`;
     from = to = -1; rowsIn();
     el.dataset.drawn = rows.length;
   }
@@ -71,11 +71,11 @@ async function render({ model, el }) {
     cols.forEach((m, k) => { const d = t.children[k], text = m === 'status' ? status(r, src) : fmt(r[m], 5); d.className = m === 'status' ? '' : 'qnb-num'; if (d.textContent !== text) d.textContent = text; });
     return t;
   }
-  const choose = e => { set(src, { selected: e }); };
+  const choose = e => { set(src, { selected: e }); }, top = () => head.offsetHeight || 34;
   function show() {
     const e = src.get('selected'); for (const t of body.children) if (t.dataset.episode) t.setAttribute('aria-selected', +t.dataset.episode === e);
     const i = list.findIndex(r => r.episode === e); if (i < 0) return;
-    const y = i * ROW, h = scroll.clientHeight - 34; if (y < scroll.scrollTop || y + ROW > scroll.scrollTop + h) scroll.scrollTop = Math.max(0, y - h / 2);
+    const y = i * ROW, h = scroll.clientHeight - top(); if (y < scroll.scrollTop || y + ROW > scroll.scrollTop + h) scroll.scrollTop = Math.max(0, y - h / 2);
   }
   scroll.addEventListener('scroll', rowsIn);
   scroll.addEventListener('keydown', e => {

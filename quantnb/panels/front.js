@@ -176,7 +176,7 @@ async function render({ model, el }) {
     const as = [...new Set(ws.map(o => o[2]))];
     return tied || !ws.length ? [row(1)] : as.length === 1 ? [row(1), make('div', { class: 'qnb-soft', text: `activations ${as[0]} bits` })] : [row(1), row(2)];
   }
-  const first = () => [get('x'), get('y'), ...get('metrics')].filter((m, i, a) => m !== 'episode' && a.indexOf(m) === i);
+  const first = () => [...get('objectives') || [], get('x'), get('y'), ...get('metrics')].filter((m, i, a) => m !== 'episode' && a.indexOf(m) === i);
   function card(r) {
     const rowsOf = first().filter(m => Number.isFinite(r[m])).slice(0, 8).map(m => make('tr', {}, make('td', { text: label(m) }), make('td', { text: fmt(r[m]) })));
     return [make('b', { text: `episode ${r.episode}` }), make('span', { class: 'qnb-soft', text: state(r) ? ` · ${state(r)}` : '' }), make('table', {}, ...rowsOf), ...strip(r)];
@@ -199,7 +199,7 @@ async function render({ model, el }) {
   function point(p, speak) {
     cursor = p; over();
     if (!p) { ui.hide(); return; }
-    const r = top.getBoundingClientRect(); ui.show(card(p), r.left + p.px, r.top + p.py);
+    ui.show(() => points.includes(p) ? card(p) : null, () => { const r = top.getBoundingClientRect(); return [r.left + p.px, r.top + p.py]; });
     if (speak) ui.say(words(p));
   }
   const choose = p => { set(src, { selected: p ? p.episode : -1 }); if (p) ui.say('selected ' + words(p)); };

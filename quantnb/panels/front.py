@@ -53,6 +53,7 @@ class FrontPlot(QuantWidget):
     targets = T.Dict(help='metric to its threshold').tag(sync=True)
     floats = T.Dict(help='metrics of the float network').tag(sync=True)
     labels = T.Dict(help='metric to the words at its axis').tag(sync=True)
+    objectives = T.List(T.Unicode(), help='metrics that the search is for; a note names them first').tag(sync=True)
     layers = T.List(T.Unicode(), help='paths, in the order of the widths').tag(sync=True)
     n = T.Int(help='number of episodes').tag(sync=True)
     block = T.Int(BLOCK, help='rows in a block').tag(sync=True)
@@ -65,7 +66,7 @@ class FrontPlot(QuantWidget):
         h = history if history is not None else History(); f = h.float; t = h.targets
         self._history = History(f, h.objectives, t)
         kwargs.setdefault('targets', {k:v for k,v in dict(accuracy=t.floor(f['accuracy']) if 'accuracy' in f else None, compress_ratio=t.compress_ratio, latency=t.milliseconds(f.get('latency'))).items() if v is not None})
-        super().__init__(floats={k:float(v) for k,v in f.items() if isinstance(v, numbers.Real) and math.isfinite(v)}, directions={**{k:'MAX' for k in ('accuracy','compress_ratio','reward')}, **h.objectives}, labels=labels_on('evaluate', h.samples.get('evaluate')), **kwargs)
+        super().__init__(floats={k:float(v) for k,v in f.items() if isinstance(v, numbers.Real) and math.isfinite(v)}, directions={**{k:'MAX' for k in ('accuracy','compress_ratio','reward')}, **h.objectives}, objectives=list(h.objectives), labels=labels_on('evaluate', h.samples.get('evaluate')), **kwargs)
         self.append(h); self.deliver(h.chosen)
         if 'x' not in kwargs and 'compress_ratio' not in self.metrics: self.x = 'episode'
     def about(self): return f'{self.n} episodes, {self.y} against {self.x}'

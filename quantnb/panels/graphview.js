@@ -52,7 +52,7 @@ function render({ model, el }) {
       const l = n.layer ? layer(n.layer) : null, e = make('g', { class: 'qnb-node' + (l ? why(l) ? ' qnb-not' : ' qnb-lay' : n.id < 0 ? ' qnb-end' : ' qnb-op'), transform: `translate(${n.x} ${n.y})` },
         make('rect', { x: -n.w / 2, y: -n.h / 2, width: n.w, height: n.h, rx: l ? 5 : n.h / 2 }));
       if (l) e.append(make('text', { y: -7, text: short(n.layer, 26) }), make('text', { y: 8, class: 'qnb-bits' })); else e.append(make('text', { y: .5, text: n.label }));
-      e.addEventListener('pointermove', ev => ui.show(card(n), ev.clientX, ev.clientY)); e.addEventListener('pointerleave', () => ui.hide());
+      e.addEventListener('pointermove', ev => ui.show(() => boxes.get(n.id)?.[0] === n ? card(n) : null, () => [ev.clientX, ev.clientY])); e.addEventListener('pointerleave', () => ui.hide());
       e.addEventListener('click', () => { if (!dragged) choose(n); });
       nodes.append(e); boxes.set(n.id, [n, e]); if (n.layer && !byLayer.has(n.layer)) byLayer.set(n.layer, n);
     }

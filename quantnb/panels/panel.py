@@ -114,12 +114,12 @@ def _features(p, f):
 @view('propose')
 def _propose(p, r):
     s = p.stages; c = s.task.config; strip = BitStrip.of(s.search.graph, s.strategy, c.w_bits, c.a_bits, pinned=list(s.search.prepared.space.pin or {}))
-    facts,back = W.HTML(),W.Button(description='Back to the proposal', tooltip='take back what was changed by hand'); back.add_class('qp-back'); p.strip,p.facts,p.back = strip,facts,back
+    facts,back = W.HTML(),W.Button(description='Back to the proposal', tooltip='take back what was changed by hand'); back.tip = back.tooltip; back.add_class('qp-back'); p.strip,p.facts,p.back = strip,facts,back
     def show(_=None):
         s.edit(strip.value); q = s.quick(); t = c.targets.compress_ratio
         pred = f"predicted divergence {number(q['predicted'])}" if q['predicted'] is not None else 'its divergence is predicted after stage 5'
         strip.caption = f"{q['size_kb']:,.1f} KB with scales, {q['compress_ratio']:.2f} % removed"+(f" ({'less than the ' if q['missed'] else 'at least the '}{t:g} asked)" if t is not None else '')+f" · {number(1e3*q['flops'])} Mflop · {pred}"
-        facts.value = _proposal_html(s); back.disabled = not s.by_hand
+        facts.value = _proposal_html(s); grey(back, '' if s.by_hand else 'nothing was changed by hand')
     strip.observe(show, 'strategy'); back.on_click(lambda _: strip.set_trait('strategy', s.proposal.strategy.to_json())); show()
     return [strip, back, facts]
 
@@ -171,7 +171,7 @@ def _deploy(p, r):
     t = r['times']; name = lambda k: dict(model='quantized').get(k, k); total = sum(f['bytes'] for f in r['files'].values())
     box = [dict(name=name(k), value=o.median, box=(o.quantiles[5],o.quantiles[15]), whisker=(o.quantiles[1],o.quantiles[19]), dots=o.quantiles[2:19], color='currentColor' if k=='float' else 'var(--accent)', text=f"{o.median:.4g} ms") for k,o in sorted(t.items()) if o]
     pic = rows_svg(box, 'milliseconds a forward, one thread: 5 to 95 %, middle half in the box, a dot for each 5 % of the runs', label='latency of float and quantized file') if box else f'<p>No latency: {html.escape(r["why"] or "nothing could be measured")}</p>'
-    speed = t['float'].median/t['model'].median if t.get('float') and t.get('model') else None
+    speed = t['float'].median/t['model'].median if t.get('float') and t.get('model') and t['model'].median else None
     tiles = [(f"{f['bytes']/1e3:,.1f} KB", k+(f" (float {r['float_bytes'][k]/1e3:,.1f})" if k in r['float_bytes'] else '')) for k,f in r['files'].items()]
     tiles += [(f"{r['share']:.0%}" if r['share'] is not None else '–', 'of the MACs on integers'), (f'{speed:.2f}×' if speed else '–', 'speed of float'), (number(r['accuracy']), f"accuracy of the file ({on_data('evaluate', r.get('samples'))})"), (f"{r['parity']['agreement']:.2%}" if (r['parity'] or {}).get('agreement') is not None else '–', 'agree with the simulation')]
     return [page(tiles_html(tiles), '<br>', pic), page(table_html([dict(file=k, bytes=f['bytes'], float_bytes=r['float_bytes'].get(k), path=f['path'], sha256=Html(f'<span title="{f["sha256"]}">{f["sha256"][:12]}…</span>')) for k,f in r['files'].items()], dict(file='file', bytes='bytes', float_bytes='float bytes', path='path', sha256='sha256')))]
@@ -203,7 +203,15 @@ def _read_knob(k:Knob, v):
     except ValueError: raise InputError(f'{k.label}: a {"whole number" if k.kind=="count" else "number"} is needed, not {v!r}', f'{k.key} takes for example '+('10' if k.kind=='count' else '0.5, or nothing')) from None
 
 def _button(text, cls, f, tip=''):
-    b = W.Button(description=text, tooltip=tip or text); b.add_class(cls); b.on_click(lambda _: f()); return b
+    b = W.Button(description=text, tooltip=tip or text); b.add_class(cls); b.on_click(lambda _: f()); b.tip = b.tooltip; return b
+
+def grey(
+    button:W.Button,
+    why, # Why it cannot be pressed; '' if it can
+):
+    "A greyed button says why in its tooltip."
+    if button.disabled!=bool(why): button.disabled = bool(why)
+    if button.tooltip!=(why or button.tip): button.tooltip = why or button.tip
 
 # %% ../../nbs/panels/04_panel.ipynb #c018
 class StagePanel(W.VBox):
@@ -220,11 +228,12 @@ class StagePanel(W.VBox):
         self.head,self.status,self.error,self.old,self.lines,self.none = (W.HTML() for _ in range(6)); self.bar = W.FloatProgress(max=1.); self.bar.add_class('qp-bar')
         self.run_button = _button('Run', 'qp-main', lambda: self.begin('run'), 'run this stage'); self.to_button = _button('Run to here', 'qp-to', lambda: self.begin('run_to'), 'run what is missing or out of date, up to this stage')
         self.next_button = _button('Next', 'qp-next', self.next); self.stop_button = _button('Stop', 'qp-stop', self.stop, 'stop what is running')
-        self.reset_button = _button('Reset', 'qp-reset', self.reset, 'forget all results'); self.code = W.ToggleButton(description='Show the code', tooltip='lines that do the same in a cell'); self.code.add_class('qp-show'); self.code.observe(lambda _: self.refresh(), 'value')
+        self.reset_button = _button('Reset', 'qp-reset', self.ask_reset, 'forget all results; asks first'); self.code = W.ToggleButton(description='Show the code', tooltip='lines that do the same in a cell'); self.code.add_class('qp-show'); self.code.observe(lambda _: self.refresh(), 'value')
         self.knobs,self.result = W.HBox(),W.VBox(); self.knobs.add_class('qp-knobs'); self.result.add_class('qp-result')
         do = W.HBox([self.run_button, self.to_button, self.next_button, self.stop_button, self.reset_button, self.code]); do.add_class('qp-do')
+        self.question = W.HTML(); self.sure = W.HBox([self.question, _button('Forget them', 'qp-forget', self.reset, 'forget all results'), _button('Keep them', 'qp-keep', self.keep, 'go on')], layout=W.Layout(display='none')); self.sure.add_class('qp-sure')
         rail = W.VBox(list(self.rail.values())); rail.add_class('qp-rail')
-        self.box = W.VBox([self.head, self.knobs, do, self.bar, self.status, self.error, self.lines, self.old, self.result]); self.box.add_class('qp-stage')
+        self.box = W.VBox([self.head, self.knobs, do, self.sure, self.bar, self.status, self.error, self.lines, self.old, self.result]); self.box.add_class('qp-stage')
         body = W.Box([rail, self.box]); body.add_class('qp-body')
         self.children = (W.HTML(f"<style>{(files('quantnb.panels')/'panel.css').read_text('utf-8')}</style>"), body)
         self.stages.watchers.append(self.refresh); self.go('graph')
@@ -242,7 +251,7 @@ def go(self:StagePanel, name:str):
     for k,w in self._controls.values(): w.observe(lambda ch,k=k: self.turn(k, ch), 'value')
     self.knobs.children = [w for _,w in self._controls.values()] or [W.HTML('<p>no knobs: the stage follows from the one before</p>')]
     self.next_button.description = 'Next episode' if name=='reward' else 'Next'
-    self.next_button.tooltip = 'give the reward to the agent and propose again' if name=='reward' else 'go to the next stage and run it'
+    self.next_button.tip = 'give the reward to the agent and propose again' if name=='reward' else 'go to the next stage and run it'
     self.refresh()
 
 @patch
@@ -269,10 +278,12 @@ def _refresh(self:StagePanel):
         for o in (TODO,RUNNING,DONE,STALE,FAILED): (b.add_class if s.state[k]==o else b.remove_class)('qp-'+o.replace(' ', '-'))
         (b.add_class if k==self.name else b.remove_class)('qp-on')
     at = s.state[self.name]
-    self.run_button.disabled = run or not s.ready(self.name); self.to_button.disabled = self.reset_button.disabled = run; self.stop_button.disabled = not run
-    self.next_button.disabled = run or self.name=='reward' and at!=DONE
+    wait = 'a stage is running; Stop ends it' if run else ''; missing = ' and '.join(STAGES[k].title for k in STAGES[self.name].needs if s.state[k]!=DONE)
+    grey(self.run_button, wait or missing and f'{missing} must be run first; Run to here does that'); grey(self.to_button, wait); grey(self.stop_button, '' if run else 'nothing is running')
+    grey(self.reset_button, wait or ('' if s.results or s.errors else 'there is nothing to forget')); grey(self.next_button, wait or ('run this stage first: its reward is what the agent learns from' if self.name=='reward' and at!=DONE else ''))
     for _,w in self._controls.values(): w.disabled = run
-    if self.strip is not None: self.strip.readonly = run; self.back.disabled = run or not s.by_hand
+    if run: self.keep()
+    if self.strip is not None: self.strip.readonly = run; grey(self.back, wait or ('' if s.by_hand else 'nothing was changed by hand'))
     self.tick(); self.complain()
     self.lines.value = f'<pre class="qp-code">{html.escape(s.code(self.name))}</pre>' if self.code.value else ''
     self.code.description = 'Hide the code' if self.code.value else 'Show the code'
@@ -348,9 +359,22 @@ def wait(self:StagePanel, seconds:float=None): # The panel
     return self
 
 @patch
+def ask_reset(self:StagePanel):
+    "What a click on Reset does: minutes of work are not lost by a slip."
+    if self.running: return
+    s = self.stages; n,k = len(s.results),len(s.search.history)
+    self.question.value = f'Forget the results of {n} stage{"s"*(n!=1)}'+(f' and {k} episode{"s"*(k!=1)}' if k else '')+'? Knobs and files stay.'; self.sure.layout.display = None
+
+@patch
+def keep(self:StagePanel):
+    "The question is answered by no."
+    if self.sure.layout.display!='none': self.sure.layout.display = 'none'
+
+@patch
 def reset(self:StagePanel):
     "Forget all results."
     if self.running: return
+    self.keep()
     self._drawn,self.strip,self._wrong = {},None,None; self.stages.reset(); self.go('graph')
 
 @patch

@@ -413,7 +413,7 @@ def _reward(s):
     p,c = s.search,s.task.config; ev,dep = s.results['evaluate'],s.results['deploy']; m = dict(ev['metrics']); f = p.prepared.float = dict(p.float)
     for k,to in dict(model=m, float=f).items():
         if t := dep['times'].get(k): to.update(latency=t.median, latency_p90=t.p90)
-    if all(ts := [dep['times'].get(k) for k in ('model','float')]): m['latency_ratio'] = ts[0].median/ts[1].median
+    if all(ts := [dep['times'].get(k) for k in ('model','float')]): m['latency_ratio'] = ts[0].median/ts[1].median if ts[1].median else None
     p.reward = make_reward(s.task, f); p.history.float,p.history.samples = f,{'evaluate':s.float_n}; p.history.targets,p.history.objectives = c.targets,c.objectives
     r = Record(s.n, s.strategy, s.proposal.proposed if s.proposal.proposed!=s.strategy else None, m, phase=s.proposal.phase, missed=c.targets.missed(m, p.float['accuracy']),
         seconds=sum(s.seconds.get(k, 0.) for k in ('quantize','evaluate','deploy')), forward_samples=ev['samples'], extra={**s.proposal.extra, **(dict(source='by hand') if s.by_hand else {})})

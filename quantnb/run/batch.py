@@ -417,7 +417,7 @@ def plot_runs(
     if y=='accuracy' and len(zero)==1: ax.axhline(v := zero.pop(), color='k', ls=':', lw=1, label=f'float {v:.4g}')
     ax.set(xlabel=x or 'run', ylabel=y); ax.grid(alpha=.25)
     if ax.get_legend_handles_labels()[0]: ax.legend(fontsize=8, ncol=2 if len(ax.lines)>5 else 1)
-    return fig
+    return shown_once(fig)
 
 _SAFE = ('#0072b2','#d55e00','#009e73','#cc79a7','#e69f00','#56b4e9','#000000') # Okabe and Ito, 2008
 def _number(v): return isinstance(v, (int,float)) and not isinstance(v, bool)

@@ -72,10 +72,10 @@ def choose_device(
 
 # %% ../../nbs/run/04_cli.ipynb #c008b
 @contextmanager
-def _phase(name, show=True):
-    "A named line with the elapsed time."
+def _phase(name, seconds=None):
+    "A named line with the elapsed time, and the time left if that is known."
     from quantnb.run.phase import Phase
-    p = Phase(name, show=show)
+    p = Phase(name, seconds)
     try: yield p.share
     finally: p.close()
 
@@ -94,7 +94,7 @@ def _finish(search, page, words):
     from quantnb.types import on_data
     h,b = search.history,search.result; stopped = h.stop_reason=='interrupted'; again = f'go on with: quantnb run {shlex.join([*words, "-r", "-t", search.dir.task_id])}'
     if b is None: print(f'no candidate could be evaluated: {h[-1].reason if len(h) else "no episode was finished"}'+f'\n{again}'*stopped, file=sys.stderr); return 130 if stopped else 1
-    print(f"\n{h.stop_reason} after {len(h)} episode{'s'*(len(h)!=1)}, {b['forward_samples']:,} samples, {b['seconds']:.0f} s; delivered: episode {b['episode']}\n{verdict(b)}\n")
+    print(f"\n{h.ended}; {b['forward_samples']:,} samples, {b['seconds']:.0f} s\n{verdict(b)}\n")
     if b.get('table'): print(f"the exported files, on the {on_data(b['table'][0]['data'], b['table'][0].get('samples'))}:\n{final_table(b)}\n{choices(b)}\n")
     w = max([8, *(len(f)+1 for f in b['files'])])
     for f,o in b['files'].items(): print(f"{f:{w}}{search.dir.output/o['path']}")
@@ -142,7 +142,7 @@ def _report(search):
         except Exception as e: why.append(f'{type(e).__name__}: {(str(e).strip().splitlines() or [""])[-1]}') # the search is done all the same
     job = threading.Thread(target=write, daemon=True) # its kernel ends with this process; in the main thread its client would take Ctrl-C for itself, and end the process
     try:
-        with _phase('writing the report'):
+        with _phase('writing the report', seconds=search.expect('writing the report')):
             job.start()
             while job.is_alive(): job.join(.1)
     except KeyboardInterrupt: why.append('interrupted')
@@ -160,7 +160,7 @@ def check(yml:Yml, set_:Sets=None):
     "Everything that is wrong with the yml, with its line; what `run` would refuse before its first forward; and what cannot be seen from here."
     c = _load(yml, set_)
     from quantnb.run.check import look_ahead
-    bad,unseen = look_ahead(c)
+    bad,unseen = look_ahead(c, lines=not set_)
     if bad: raise ConfigError(bad, str(yml))
     with _phase('importing MindSpore'), unbroken(): from quantnb.run.pipeline import check_names # which registers all names that a yml may use
     try: check_names(c)
@@ -172,65 +172,61 @@ def check(yml:Yml, set_:Sets=None):
     if file := c.model.model_desc.common.network.file:
         from quantnb.deploy.from_onnx import load_model
         load_model(file)
+    if c.search.stop_early and all(v is None for v in (c.targets.accuracy, c.targets.compress_ratio, c.targets.latency)): print('note: stop_early without a threshold ends the search with its first candidate', file=sys.stderr)
     print('not seen from here:\n'+'\n'.join(f'  {o}' for o in unseen))
     print(f'{yml}: good; {len(c.objectives)} objectives ({", ".join(c.objectives)}), widths {c.w_bits}, {c.policy.max_episode} episodes')
 
 # %% ../../nbs/run/04_cli.ipynb #c013
-def _span(s): return f'{s/60:.1f} min' if s>90 else f'{max(s, 1):.0f} s'
+def _span(s): return f'{s/3600:.1f} h' if s>5400 else f'{s/60:.1f} min' if s>90 else f'{max(s, 1):.0f} s'
 
-
-def expected_seconds(task, sim, secs):
-    "Seconds that the phases of a run will take, from one float evaluation on the engine that the search would use."
-    import time
-    from quantnb.deploy.facade import Deployed
-    from quantnb.deploy.onnx import Unsupported
-    from quantnb.run.pipeline import sensitivity_rows
-    c,m = task.config,sim.meter; m.samples = 0
-    try: net = sim.net(None) if task.is_file else Deployed(task.net, sim.quantizer, task.inputs, task.input_names, meter=m, answer=sim.first).net(None); on = 'deployed float graph'
-    except Unsupported: net,on = sim.net(None),'MindSpore simulation'
-    t0 = time.time()
-    try: task.run('evaluate', net)
-    except Exception: net,on,t0 = sim.net(None),'MindSpore simulation',time.time(); task.run('evaluate', net)
-    one = time.time()-t0; row = one/max(1, m.samples); ls = sim.graph.quantizable; widths = len(c.w_bits)+len(c.a_bits or [0])-1
-    rows = sensitivity_rows(sim.graph, widths) if on!='MindSpore simulation' else 0
-    secs |= {'calibration':one/2, 'float evaluation, twice':2*one, 'sensitivities':rows*row*len(ls)*max(1, widths-1)/2, 'agreement':5.,
-        f'{c.policy.max_episode} episodes':c.policy.max_episode*(one+(3 if 'latency' in c.objectives else 0)), 'confirmation, table, files, report':(5+4*('confirm' in c.roles))*one+25.}
-    return f'one float evaluation on the {on}: {one:.2f} s, {m.samples} samples\nexpected: about {_span(sum(secs.values()))} in all\n'+'\n'.join(f'  {k:36}{_span(v):>10}' for k,v in secs.items())
+def _time(task, engine, secs):
+    "What the whole run will take, as text; `secs` are the phases that are over."
+    from quantnb.run.expect import expected, measure_pace
+    from quantnb.run.trial import Exporter
+    ex = Exporter(task, engine)
+    with _phase('one quantized evaluation'): p = measure_pace(task, engine, ex, compiling=secs.get('compiling the simulation', 3.))
+    roles = [k for k in ('confirm','test') if task.has(k)]; secs = dict(secs); secs['float evaluation'] = secs.get('float evaluation', 0.)+p.one*(1 if engine.start else 2)
+    secs |= expected(task.config, p, roles, ex.formats, ex.engine.deployed is None); n = task.config.policy.max_episode
+    return f'an evaluation takes {p.one:.2f} s in float and {p.quantized:.2f} s quantized, {p.samples:,} samples, on {engine.name}\nexpected: about {_span(sum(secs.values()))} in all, if nothing stops the search early\n'+'\n'.join(f'  {f"{n} episodes" if k=="episodes" else k:36}{_span(v):>10}' for k,v in secs.items())
 
 # %% ../../nbs/run/04_cli.ipynb #c012a
 @app.command(short_help='What would be searched, and its cost.', epilog='Example: quantnb explain quant.yml --set "exclude=[head]"')
-def explain(yml:Yml, device:Device='auto', set_:Sets=None, measure:Annotated[bool, typer.Option(help='time one float evaluation to tell the cost')]=True):
-    "Resolved yml, layers, reachable compression, size of the space, expected cost; runs nothing of the search."
+def explain(yml:Yml, device:Device='auto', set_:Sets=None, measure:Annotated[bool, typer.Option(help='calibrate, and time an evaluation in float and one quantized, to tell what the run will take')]=True):
+    "Resolved yml, layers, reachable compression, size of the space, expected time of every phase; runs nothing of the search."
     import time
-    c = _load(yml, set_)
-    print(c.to_yaml(), flush=True)
-    with _phase('importing MindSpore'):
+    c = _load(yml, set_); secs = {}
+    print(c.to_yaml(public=True), flush=True)
+    @contextmanager
+    def timed(name):
+        t = time.time()
+        with _phase(name) as share: yield share
+        secs[name] = secs.get(name, 0.)+time.time()-t
+    with timed('importing MindSpore'):
         choose_device(device)
         with unbroken():
             from quantnb.task import Task
             from quantnb.run.report import Table
             from quantnb.run.pipeline import cost_model, check_reachable, pin_bits
             from quantnb.graph.ir import select
-            from quantnb.run.trial import read_task
-            import quantnb.run.trial # registers the engines
+            from quantnb.run.trial import open_engine, read_task # which registers the engines
             from quantnb.types import engines
             from quantnb.rows import expected_peak
             from quantnb.search.codec import QuantRLCodec
     s = c.space
-    with _phase('importing the script'): t = Task.from_config(c)
-    with _phase('reading the network'): t.net; t.inputs
-    begun = time.time()
-    with _phase('reading the graph'): g = select(read_task(t), s.eligible, s.include, s.exclude)
-    with _phase('compiling the simulation'): sim = engines['onnxfile' if t.is_file else 'mindspore'](t.net, g, t.inputs, t.input_names); g = sim.graph
-    secs = {'graph and simulation':time.time()-begun}
-    print(Table([dict(layer=l.path, kind=l.kind, weights=l.n, MACs=l.macs, calls=l.calls, why=l.reason or l.note) for l in g.layers], dict(layer='layer', kind='kind', weights='weights', MACs='MACs', calls='calls', why='why not, or note')))
-    print('stay float besides: '+(', '.join(f'{n} {k}' for k,n in g.others(sim.quantizer.absorbed).items()) or 'nothing'))
-    m = cost_model(t, g); check_reachable(c, g, m)
-    print(f'\nsize {m.s0/1e3:.1f} KB; compression up to {m.max_ratio(c.w_bits, c.a_bits, pin_bits(c, g)):.2f} %; {QuantRLCodec(g.layers, c.w_bits, c.a_bits, pin_bits(c, g)).space:,} strategies')
-    print(f'memory: {expected_peak(4*t.total)/1e9:.1f} GB are expected by the rule 0.6 + 4 x weights + 1 (transformers were measured at up to 1.6 times that)'+(f'; general.memory allows {c.general.memory:g}' if c.general.memory else ''))
-    if measure:
-        with _phase('one float evaluation'): text = expected_seconds(t, sim, secs)
-        print(text)
+    with timed('importing the script'): t = Task.from_config(c)
+    with timed('reading the network'): t.net; t.inputs
+    def show(g):
+        print(Table([dict(layer=l.path, kind=l.kind, weights=l.n, MACs=l.macs, calls=l.calls, why=l.reason or l.note) for l in g.layers], dict(layer='layer', kind='kind', weights='weights', MACs='MACs', calls='calls', why='why not, or note')))
+        m = cost_model(t, g); check_reachable(c, g, m)
+        print(f'\nsize {m.s0/1e3:.1f} KB; compression up to {m.max_ratio(c.w_bits, c.a_bits, pin_bits(c, g)):.2f} %; {QuantRLCodec(g.layers, c.w_bits, c.a_bits, pin_bits(c, g)).space:,} strategies')
+        print(f'memory: {expected_peak(4*t.total)/1e9:.1f} GB are expected by the rule 0.6 + 4 x weights + 1 (transformers were measured at up to 1.6 times that)'+(f'; general.memory allows {c.general.memory:g}' if c.general.memory else ''), flush=True)
+    if measure: e = open_engine(t, show, timed)
+    else:
+        with timed('reading the graph'): g = select(read_task(t), s.eligible, s.include, s.exclude)
+        with timed('compiling the simulation'): e = engines['onnxfile' if t.is_file else 'mindspore'](t.net, g, t.inputs, t.input_names)
+        show(e.graph)
+    print('stay float besides: '+(', '.join(f'{n} {k}' for k,n in e.graph.others(e.quantizer.absorbed).items()) or 'nothing'))
+    if measure: print(_time(t, e, secs))
 
 # %% ../../nbs/run/04_cli.ipynb #c015
 @app.command(epilog='Example: quantnb progress tasks/quant_caption')
@@ -253,7 +249,8 @@ TaskDir_ = Annotated[Path, typer.Argument(metavar='TASK_DIR', help='folder of a 
 @app.command(short_help='The files of any episode.', epilog='Examples: quantnb export tasks/quant_caption --episode 12 | quantnb export tasks/quant_caption --strategy strategy.json -o files')
 def export(task_dir:TaskDir_, episode:Annotated[Optional[int], typer.Option('-e', '--episode', help='number of an episode, as the report and the dashboard show it')]=None,
     strategy:Annotated[Optional[Path], typer.Option('--strategy', metavar='FILE', help='instead of an episode: strategy.json, record.json, or a yml that pins every layer')]=None,
-    output:Annotated[Optional[Path], typer.Option('-o', '--output', metavar='FOLDER', help='where the files go; TASK_DIR/output/export/<episode> if it is left out')]=None, device:Device='auto'):
+    output:Annotated[Optional[Path], typer.Option('-o', '--output', metavar='FOLDER', help='where the files go; TASK_DIR/output/export/<episode> if it is left out')]=None,
+    as_searched:Annotated[bool, typer.Option('--as-searched', help='weights as the search had them, not rounded in sequence as those of the delivered files are')]=False, device:Device='auto'):
     "Write the ONNX and MINDIR files of any episode, or of a strategy of your own."
     if (episode is None)==(strategy is None): raise InputError('export needs an episode, or a strategy', 'say --episode N, or --strategy FILE')
     from quantnb.run.history import TaskDir
@@ -265,10 +262,11 @@ def export(task_dir:TaskDir_, episode:Annotated[Optional[int], typer.Option('-e'
         choose_device(device)
         with unbroken(): from quantnb.task import Task
     with _phase('importing the script'): task = Task.from_yaml(yml)
-    fs = export_episode(t.root, episode, task, folder=folder, phase=_phase) if r else export_strategy(s, folder, task, phase=_phase)
-    if r: n = t.read()[1].samples.get('evaluate'); print(f"episode {episode}: accuracy {r.metrics['accuracy']:.6g} on the {on_data('evaluate', n)}, {r.metrics['compress_ratio']:.4g} % removed"+('' if r.feasible else f"; misses {', '.join(r.missed)}"))
-    b = json.loads(t.best_file.read_text()) if t.best_file.exists() else {}
-    if r and b.get('episode')==episode and b.get('rounding')=='in sequence': print(f'the delivered files of this episode, whose weights were rounded once more, are in {t.best_dir}')
+    how = 'as searched' if as_searched else None
+    fs = export_episode(t.root, episode, task, folder=folder, phase=_phase, rounding=how) if r else export_strategy(s, folder, task, phase=_phase, rounding=how)
+    d = json.loads((folder/'export.json').read_text()); on = on_data('evaluate', t.read()[1].samples.get('evaluate')); kept = d['rounding']=='as searched'
+    if r: print(f"episode {episode}: accuracy {r.metrics['accuracy']:.6g} on the {on}, {r.metrics['compress_ratio']:.4g} % removed"+('' if r.feasible else f"; misses {', '.join(r.missed)}"))
+    print('weights as searched' if kept else 'weights rounded in sequence'+(f": accuracy {d['accuracy']:.6g} on the {on}" if d.get('accuracy') is not None else f", {d.get('note', '')}"))
     for f,b in fs.items(): print(f'{b/1e3:10,.1f} KB  {folder/f}')
 
 @app.command(short_help='Runs side by side.', epilog='Example: quantnb compare tasks/monday tasks/tuesday')

@@ -35,8 +35,9 @@ class Phase:
     def _run(self):
         while not self.over.wait(self.every): self.draw()
     def draw(self):
-        "Show the state as it is now."
-        s = self.done if self.done is not None else min(.99, (time.time()-self.begun)/self.seconds) if self.seconds else None
+        "Show the state as it is now; time left is not shown any more once the phase takes longer than was expected."
+        s = self.done if self.done is not None else (time.time()-self.begun)/self.seconds if self.seconds else None
+        if self.done is None and s is not None and s>=1: s = None; self.bar.bar_format = self._format(False)
         if s is not None: self.bar.n = round(100*s)
         self.bar.refresh()
         if self.say: self.say(self.name, s)

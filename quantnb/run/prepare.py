@@ -57,7 +57,7 @@ class Prepared:
         self.engine = self.graph = self.cost = self.exporter = self.trainer = self.problem = None
         self.features = self.sensitivity = self.losses = self.latency_model = None
         self.measures,self.need = False,0. # is latency an objective? bytes that the run may use
-        self.float,self.noise,self.float_seconds,self.float_samples = {},0.,0.,0
+        self.float,self.noise,self.float_seconds,self.float_samples,self.rounding_seconds = {},0.,0.,0,0. # seconds of all weights at one width
         self.parity,self.latency_data = [],[]
     @property
     def space(self): return self.problem and self.problem.space
@@ -215,7 +215,7 @@ def make_problem(self:Prepared, progress=None)->Problem:
     "Stages 2 and 3 up to the first proposal: sensitivities, features, budget, structured strategies."
     c,s = self.config,self.config.search; quantizer,threshold = self.engine.quantizer,c.targets.compress_ratio
     space = QuantRLCodec(self.graph.layers, c.w_bits, c.a_bits, pin_bits(c, self.graph))
-    self.losses = {(l.path,b): weight_loss(quantizer, l, b) for l in self.graph.quantizable for b in c.w_bits}
+    t = time.time(); self.losses = {(l.path,b): weight_loss(quantizer, l, b) for l in self.graph.quantizable for b in c.w_bits}; self.rounding_seconds = (time.time()-t)/len(c.w_bits)
     budget = Projection(space, self.cost, threshold, self.losses, s.wall) if threshold and s.enforce_constraint else None
     self.sensitivity = self.measure_sensitivity(progress=progress); measured = divergence_loss(self.sensitivity)
     self.features = features(self.graph, measured or self.losses)
@@ -242,7 +242,7 @@ def model_latency(self:Prepared,
     else:
         ss = spread(self.space, n, self.config.seed); k = int(np.clip(2**30//(2*self.exporter.onnx_size()), 2, n)); data = [] # sessions open at once
         for i in range(0, n, k):
-            r = measure(self.task, self.exporter, dict(enumerate(ss[i:i+k])), int(np.clip(1e3*seconds/n/t0, 5, 30)), patient=True)
+            r = measure(self.task, self.exporter, dict(enumerate(ss[i:i+k])), int(np.clip(1e3*seconds/n/max(t0, 1e-3), 5, 30)), patient=True)
             data += [(s, r[j].median) for j,s in enumerate(ss[i:i+k]) if r[j]]
         data += [(s, r*t0) for s,r in self.kept_table()]
     if len(data)<8: return
@@ -333,7 +333,7 @@ def latency(self:Prepared,
 )->dict: # latency, latency_p90 in ms, and latency_ratio to the float file timed in turns with it; None where it could not be measured
     "Stage 7 of one strategy."
     r = measure(self.task, self.exporter, dict(model=strategy), seconds=max(3., .2*self.float_seconds), patient=True); l,f = r['model'],r.get('float')
-    return dict(latency=l and l.median, latency_p90=l and l.p90, latency_ratio=l.median/f.median if l and f else None)
+    return dict(latency=l and l.median, latency_p90=l and l.p90, latency_ratio=l.median/f.median if l and f and f.median else None)
 
 def why_failed(e:BaseException)->str:
     "Why an episode failed, in a line."

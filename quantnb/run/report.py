@@ -39,7 +39,7 @@ def plot_bits(
     for i,b in enumerate(bs): ax.text(i, b+.15, b, ha='center', fontsize=8)
     ax.set(ylabel='bits of the '+('weights' if what=='w' else 'activation'), ylim=(0, max(bs)*1.15)); ax.set_xticks(range(len(bs)), list(strategy), rotation=60, ha='right', fontsize=7)
     for s in ('top','right'): ax.spines[s].set_visible(False)
-    return fig
+    return shown_once(fig)
 
 # %% ../../nbs/run/03_report.ipynb #c006
 def plot_sensitivity(
@@ -59,7 +59,7 @@ def plot_sensitivity(
     for i,j in np.ndindex(*z.shape):
         if not many and np.isfinite(z[i,j]): ax.text(j, i, f'{z[i,j]:.1g}', ha='center', va='center', fontsize=6, color='w' if np.log10(z[i,j])<np.nanmean(np.log10(z)) else 'k')
     fig.colorbar(im, label='log10 of the divergence'); ax.set_title('divergence from float with one layer at another width', fontsize=9)
-    return fig
+    return shown_once(fig)
 
 # %% ../../nbs/run/03_report.ipynb #c007
 def plot_rewards(
@@ -77,7 +77,7 @@ def plot_rewards(
     bad = [r for r in h if r.status=='failed']
     if bad: ax.plot([r.episode for r in bad], [min([r.reward for r in h if r.reward is not None])]*len(bad), 'v', color='k', ms=4, label='failed')
     ax.set(xlabel='episode (crosses miss a target)', ylabel='reward'); ax.xaxis.set_major_locator(MaxNLocator(integer=True)); ax.legend(fontsize=8)
-    return fig
+    return shown_once(fig)
 
 # %% ../../nbs/run/03_report.ipynb #c008
 def plot_front(
@@ -102,7 +102,7 @@ def plot_front(
     if ys and y=='accuracy': # what lies far below the front would squeeze it
         top,low = max(ys+[h.float.get(y, ys[0])]),np.quantile(ys, .1); pad = .08*max(top-low, 1e-9); ax.set_ylim(low-pad, top+pad)
     ax.set(xlabel=labels.get(x, x), ylabel=labels.get(y, y)); ax.legend(fontsize=8)
-    return fig
+    return shown_once(fig)
 
 # %% ../../nbs/run/03_report.ipynb #c009
 def plot_strategies(
@@ -118,7 +118,7 @@ def plot_strategies(
     ax.set_yticks(range(len(ps)), ps, fontsize=7); ax.set_xlabel('episode')
     used = sorted({r.strategy[p].w for r in rs for p in ps})
     ax.legend([plt.Rectangle((0,0),1,1,color=COLORS[b]) for b in used], [f'{b} bits' for b in used], fontsize=7, ncol=len(used), loc='lower center', bbox_to_anchor=(.5,1))
-    return fig
+    return shown_once(fig)
 COLORS_AT = {b:i for i,b in enumerate(COLORS)}
 
 # %% ../../nbs/run/03_report.ipynb #c020
@@ -137,7 +137,8 @@ class Table:
         row = lambda cs, t: '<tr>'+''.join(f'<{t}>{html.escape(c)}</{t}>' for c in cs)+'</tr>'
         return f"<table>{row(self.columns.values(), 'th')}{''.join(row(c, 'td') for c in self.cells())}</table>"
     def _repr_markdown_(self):
-        return '|'+'|'.join(self.columns.values())+'|\n|'+'---|'*len(self.columns)+'\n'+'\n'.join('|'+'|'.join(map(md_cell, r))+'|' for r in self.cells())
+        right = lambda k: any(isinstance(r.get(k), (int,float)) for r in self.rows) and not any(isinstance(r.get(k), str) for r in self.rows)
+        return '|'+'|'.join(self.columns.values())+'|\n|'+''.join('---:|' if right(k) else '---|' for k in self.columns)+'\n'+'\n'.join('|'+'|'.join(map(md_cell, r))+'|' for r in self.cells())
 
 def _cell(v): return '-' if v is None else v if isinstance(v, str) else f'{v:.4g}' if isinstance(v, float) and abs(v)<1e4 else f'{v:,.0f}' if isinstance(v, float) else str(v)
 
@@ -170,7 +171,8 @@ def target_lines(
     elif t.latency is not None: line('latency', m.get('latency'), t.latency, 'at most')
     if s := best.get('fastest'):
         res.append(f"slower  than float: the file takes {s['chosen_ratio']:.2f} times its time on the device")
-        res.append(f"fastest {s['ratio']:.2f} times float, with {len(s['left'])} layers left float: accuracy {_cell(s['accuracy'])}, compress_ratio {s['compress_ratio']:.4g}"+(f", misses {', '.join(s['missed'])}" if s['missed'] else ', meets all targets')+f" ({s['path']})")
+        if not s['compress_ratio']: res.append('fastest is the float file: no layers were found that are faster in integers')
+        else: res.append(f"fastest {s['ratio']:.2f} times float, with {len(s['left'])} layers left float: accuracy {_cell(s['accuracy'])}, compress_ratio {s['compress_ratio']:.4g}"+(f", misses {', '.join(s['missed'])}" if s['missed'] else ', meets all targets')+f" ({s['path']})")
     return res or ['no targets were set']
 
 def verdict(
@@ -266,9 +268,10 @@ def next_steps(
     def say(text, *code): res.append(f'<li style="margin:.35rem 0">{e(text)}'+''.join(f'<pre style="margin:.2rem 0;padding:.3rem .6rem;background:#8882;white-space:pre-wrap;overflow-wrap:anywhere">{e(o)}</pre>' for o in code)+'</li>')
     files = [f'{where}/output/{f["path"]}' for f in best['files'].values()]
     if files: say(('Nothing meets all targets; this is the nearest. ' if best['missed'] else '')+'Deploy: the first runs in ONNX Runtime, a MINDIR in MindSpore.' if len(files)>1 else 'Deploy this file.', '\n'.join(files))
-    for o in claims(best): say(o[0].upper()+o[1:])
+    export = lambda n: f'quantnb export {where} --episode {n}' if yml else f"export_episode('{where}', {n}, task=task)"
+    for o in claims(best): text,_,n = o.partition(' Its files: quantnb export TASK_DIR --episode '); say(text[0].upper()+text[1:]+(' Its files:' if n else ''), *([export(n)] if n else []))
     b = h.leader; f = sorted(h.front(('accuracy','compress_ratio')), key=lambda r: r.metrics['compress_ratio']); sign = -1 if h.objectives.get('accuracy')=='MIN' else 1
-    def other(r, word): say(f"{word}: episode {r.episode}, accuracy {r.metrics['accuracy']:.4g} on the search data, {r.metrics['compress_ratio']:.4g} % removed"+('' if r.feasible else f" (misses {', '.join(r.missed)})")+'.', f'quantnb export {where} --episode {r.episode}' if yml else f"export_episode('{where}', {r.episode}, task=task)")
+    def other(r, word): say(f"{word}: episode {r.episode}, accuracy {r.metrics['accuracy']:.4g} on the search data, {r.metrics['compress_ratio']:.4g} % removed"+('' if r.feasible else f" (misses {', '.join(r.missed)})")+'.', export(r.episode))
     if b:
         small = next((r for r in f if r.metrics['compress_ratio']>b.metrics['compress_ratio']+.05), None); good = next((r for r in reversed(f) if sign*r.metrics['accuracy']>sign*b.metrics['accuracy']), None)
         if small: other(small, 'Smaller')
@@ -329,7 +332,7 @@ def sensitivity_map(
         v = at.get((p,w,a))
         if v is None: return '<td></td>'
         mine = strategy is not None and p in strategy and (strategy[p].w,strategy[p].a)==(w,a)
-        return f'<td title="{html.escape(p)} {Bits(w, a)}: {v:.3g}" style="padding:0;min-width:14px;height:20px;border:{"2px solid #d9730d" if mine else "1px solid #8883"};background:color-mix(in srgb, #1f77b4 {8+92*(np.log10(v)-lo)/((hi-lo) or 1):.0f}%, transparent)"></td>'
+        return f'<td title="{html.escape(p)} {Bits(w, a)}: {v:.3g}" style="padding:0;min-width:20px;height:20px;border:{"2px solid #d9730d" if mine else "1px solid #8883"};background:color-mix(in srgb, #1f77b4 {8+92*(np.log10(v)-lo)/((hi-lo) or 1):.0f}%, transparent)"></td>'
     body = ''.join(f'<tr><th scope="row" style="font-weight:400;white-space:nowrap;padding:0 .5rem 0 0;border:0;text-align:right">{Bits(*b)}</th>'+''.join(cell(p, *b) for p in ps)+'</tr>' for b in bs)
     names = ''.join(f'<th scope="col" style="border:0;padding:0;vertical-align:bottom;font-weight:400"><span style="writing-mode:vertical-rl;transform:rotate(180deg);font-size:.75rem;max-height:11rem;overflow:hidden">{html.escape(p)}</span></th>' for p in ps)
     return Html(f'<div style="overflow-x:auto" tabindex="0"><table style="border-collapse:collapse;border:0"><thead><tr><th style="border:0"></th>{names}</tr></thead><tbody>{body}</tbody></table></div><p style="font-size:.85rem;opacity:.8">depth of colour: logarithm of the divergence, from {10**lo:.2g} to {10**hi:.2g}; a frame: the delivered width; a tip: the figure</p>')
@@ -370,10 +373,10 @@ _INTRO = """# Report of task `{id}`
 This notebook was made and run by `quantnb report`; every figure comes from the files beside it."""
 _CELLS = [
  ('code', "task = TaskDir.at(folder); head,h = task.read()\nbest = json.loads(task.best_file.read_text()); yml = next((f.name for f in sorted(task.output.glob('*.y*ml')) if f.name!='task.yml'), '')\nif (note := task.output/'note.txt').exists(): print(note.read_text().strip())\ntiles(best)"),
- ('code', "print(f\"{best['stop_reason']} after {best['episodes']} episodes, {best['forward_samples']:,} samples, {best['seconds']:.0f} s; delivered: episode {best['episode']}\")\nprint('\\n'.join(target_lines(best)))"),
- ('md', '## What to do next'), ('code', "next_steps(best, h, task.root, yml)"), ('md', '## What it is compared with'),
+ ('code', "print(f\"{h.ended or best['stop_reason']}; {best['forward_samples']:,} samples, {best['seconds']:.0f} s\")\nprint('\\n'.join(target_lines(best)))"),
+ ('md', '## What to do next\n\nAn *episode* is one strategy that was tried: a width for every layer. *Search*, *confirmation* and *test* data are the sets of `custom_eval`, `custom_confirm` and `custom_test`; the search sees the first only. *Uniform 4* has 4 bits everywhere. The *reward* is what the search maximises: the change of the accuracy from float, and what the settings add.'), ('code', "next_steps(best, h, task.root, yml)"), ('md', '## What it is compared with'),
  ('code', "final_table(best)"), ('code', "print(choices(best))"),
- ('md', "Accuracy is the user's function run on the exported file; the heading says on which data, and *asked* is the target on that same data. *size KB* is the definition of the project (weights at their width, biases, scales) and what *removed* is counted in; the files are as they are on disk. Latency is the ONNX file in ONNX Runtime."),
+ ('md', "Accuracy is the user's function run on the exported file; the heading says on which data, and *asked* is the target on that same data. *size KB* is the definition of the project (weights at their width, biases, scales) and what *removed* is counted in; the files are as they are on disk. Latency is the ONNX file in ONNX Runtime, the median of its runs; *p90*: nine runs in ten take no longer."),
  ('md', '## Why this one'), ('md', 'The search chooses on its own data; the best few were then evaluated from their files on the confirmation data, and the first in the order of preference is delivered: targets met, reward, accuracy, size removed, latency.'), ('code', "finalists_table(best) if best.get('confirm') else print(f\"no confirmation: episode {best['episode']} is the first in the order of preference on the search data\")"),
  ('md', '## The network and its bits'), ('md', '*W4 A8* stands for weights of 4 bits and activations of 8. *SQNR*, below the histogram, is the signal-to-quantization-noise ratio of a tensor: 10 log₁₀ of its energy over that of the rounding error, in dB; 6 dB are one bit. *MACs* are multiply-accumulates. A click on a layer chooses it in the strip, in the graph and above the histogram, which begins with the weight that suffers most.'), ('code', "s = Strategy.from_json(best['strategy']); layers = [Layer.from_json(l) for l in head['layers']]; views = task.views(best['strategy']); layer = dict(selected='layer', path='layer')\nLive(BitStrip(layers, s, readonly=True), plot_bits(s), *([plot_bits(s, 'a')] if len({b.a for b in s.values()})>1 else []), links=layer)"),
  ('code', "table = Table([dict(layer=l.path, kind=l.kind, weights=str(l.weight_shape), MACs=l.macs, bits=str(s.get(l.path, Bits())), why=l.reason or l.note) for l in layers])\nLive(Saved('graphview', views['graph']), table, links=layer) if views else table"),
@@ -383,7 +386,7 @@ _CELLS = [
  ('code', "print(engine_line(head))"),
  ('md', 'Layers that are not on integer kernels, found in the graph that the runtime makes of the file:'), ('code', "why = best['files'].get('onnx', {}).get('float_layers') or {}\nTable([dict(layer=p, why=w) for p,w in why.items()]) if why else print('none')"),
  ('md', 'Agreement of each file with its simulation at several batch sizes, on as many rows as fit; before the search the same was done with files of random strategies. Scores are compared by their arg-max, embeddings and maps by the cosine of their rows:'), ('code', "checks = [*best.get('parity', {}).items(), *((f'onnx, random {k+1}', p) for k,p in enumerate(head.get('engine', {}).get('parity', [])))]\nnoted = [f\"{f}: {p['note']}\" for f,p in checks if p.get('note')]; noted and print('\\n'.join(noted))\nTable([dict(file=f, batch=n, measure=r.get('measure', 'same arg-max'), agreement=r['agreement'], error=r.get('error'), max_diff=r['max_diff'], rows=r.get('rows')) for f,p in checks for n,r in p['batches'].items()])"),
- ('md', '## The search'), ('md', '*BOPs* are bit operations: MACs times the bits of weight and activation. Both axes can be any metric; a click on a point selects its episode in all pictures and in the table.'), ('code', "front = FrontPlot(h, near=True, selected=best['episode'])\nLive(front, plot_front(h))"), ('code', "if any(r.metrics.get('latency') for r in h): display(Live(FrontPlot(source=front, x='latency', near=True), plot_front(h, 'latency'), shared=True))"),
+ ('md', '## The search'), ('md', 'On the *front* are the episodes that no other beats in both metrics. *BOPs* are bit operations: MACs times the bits of weight and activation. Both axes can be any metric; a click on a point selects its episode in all pictures and in the table.'), ('code', "front = FrontPlot(h, near=True, selected=best['episode'])\nLive(front, plot_front(h))"), ('code', "if any(r.metrics.get('latency') for r in h): display(Live(FrontPlot(source=front, x='latency', near=True), plot_front(h, 'latency'), shared=True))"),
  ('code', "Live(FrontPlot(source=front, x='episode', y='reward'), plot_rewards(h), shared=True)"), ('code', "Live(BitMap(front), plot_strategies(h), shared=True)"), ('code', "Live(EpisodeTable(front, sort='reward'), shared=True)"),
  ('md', '## Failed trials'), ('code', "Table([dict(episode=r.episode, reason=r.reason) for r in h if r.status=='failed']) if any(r.status=='failed' for r in h) else print('none')"),
  ('md', '## Environment and notes'), ('code', "print(json.dumps({**head['environment'], 'seed':head['seed']}, indent=1))\nprint('\\n'.join(head['notes']))"),

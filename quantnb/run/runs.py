@@ -111,7 +111,7 @@ def plot_fronts(
     floats = {h.float.get(y) for h in comparison.histories}
     if len(floats)==1 and None not in floats: ax.axhline(v := floats.pop(), color='k', ls=':', lw=1, label=f'float {v:.4g}')
     ax.set(xlabel=x, ylabel=f"{y} ({DATA['evaluate']} data)" if y=='accuracy' else y); ax.grid(alpha=.25); ax.legend(fontsize=8)
-    return fig
+    return shown_once(fig)
 
 # %% ../../nbs/run/03a_runs.ipynb #c016a
 _PICTURED = 'accuracy compress_ratio latency size_kb flops bops divergence reward'.split() # metrics that can be an axis of the fronts
@@ -195,7 +195,8 @@ def export_strategy(
     task, # `Task`
     exporter=None, # Of a search that is prepared; None: the network is calibrated first
     phase=None, # Context manager of a phase's name, to show what is being done
-)->dict: # File name to bytes
+    rounding:str=None, # 'as searched': weights as the search had them; None: in sequence, if the task's settings say so of finalists
+)->dict: # File name to bytes; `export.json` among them says how the weights were rounded and, if in sequence, what the user's function gives on the files
     "Write the files of a strategy."
     import contextlib
     phase = phase or (lambda name: contextlib.nullcontext())
@@ -205,8 +206,18 @@ def export_strategy(
         engine = open_engine(task, phase=phase)
         if missing := [p for p in strategy if p not in {l.path for l in engine.graph.quantizable}]: raise InputError(f'the strategy names layers that cannot be quantized here: {", ".join(missing[:5])}', 'take a strategy of this network')
         exporter = Exporter(task, engine)
-    d = Path(folder)
-    with phase('writing the files'): exporter.write(strategy, d)
+    d,own,said = Path(folder),strategy,{}
+    if rounding!='as searched':
+        from quantnb.run.pipeline import round_in_sequence
+        with phase('rounding in sequence'): own = round_in_sequence(exporter, strategy)
+    try:
+        with phase('writing the files'): exporter.write(own, d)
+        if own.own:
+            with phase('evaluating the file'):
+                try: said = {k:v for k,v in exporter.score(own, folder=d).items() if k=='accuracy'}
+                except Exception as e: said = dict(note=f'not evaluated: {type(e).__name__}: {e}')
+    finally: exporter.drop(own)
+    write_atomic(d/'export.json', json.dumps(clean(dict(rounding='in sequence' if own.own else 'as searched', **said))))
     return {f.name:f.stat().st_size for f in sorted(d.iterdir()) if f.suffix in ('.onnx','.mindir','.json')}
 
 def export_episode(
@@ -216,14 +227,16 @@ def export_episode(
     exporter=None, # Of a search that is prepared; None: the network is calibrated first
     folder=None, # Where the files go; output/export/<episode> if None
     phase=None, # Context manager of a phase's name, to show what is being done
-)->dict: # File name to bytes
+    rounding:str=None, # As of `export_strategy`; None, for the episode whose files were delivered: as those were
+)->dict: # File name to bytes, as of `export_strategy`
     "Write the files of one episode's strategy, and its record."
     t = TaskDir.at(root); r = read_episode(t, episode); d = Path(folder) if folder else t.output/'export'/str(episode)
     if task is None and exporter is None:
         from quantnb.task import Task
         task = Task.from_yaml(task_yml(t))
     d.mkdir(parents=True, exist_ok=True); write_atomic(d/'record.json', json.dumps(clean(r.to_json()), indent=1))
-    return export_strategy(r.strategy, d, task, exporter, phase)
+    b = json.loads(t.best_file.read_text()) if t.best_file.exists() else {}
+    return export_strategy(r.strategy, d, task, exporter, phase, rounding or (b.get('rounding') if b.get('episode')==episode else None))
 
 # %% ../../nbs/run/03a_runs.ipynb #c021b
 def read_strategy(

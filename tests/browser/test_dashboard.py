@@ -62,6 +62,7 @@ def test_stop(lab, wide, nb):
     press('stop'); expect(line(d)).to_contain_text('stopped')
     assert rows(lab, 'live')[-1]['stop_reason']=='interrupted' and (lab.work/'tasks/live/output/best/model.onnx').exists()
     expect(d.locator('button.qnb-stop')).to_be_disabled(); expect(d.locator('button.qnb-resume')).to_be_enabled()
+    for k,why in dict(stop='no search is running', pause='no search is running', export='no episode is selected').items(): expect(d.locator(f'button.qnb-{k}')).to_have_attribute('title', re.compile(why)) # a greyed button says why
 
 def test_point(lab, wide, nb):
     "A point of the front is selected in all views, compared, exported, and written as a yml."

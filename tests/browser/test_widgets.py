@@ -158,6 +158,13 @@ def test_fragment(alone, tmp_path):
     for x,y in (('compress_ratio','accuracy'), ('latency','accuracy'), ('size_kb','divergence')): # the front in the browser is the front of the records
         front.locator('.qnb-x').select_option(x); front.locator('.qnb-y').select_option(y)
         expect(front.locator('.qnb-sum')).to_contain_text(f'· {len(h.front((x,y)))} on the front')
+    # a note names the objectives first, whatever the axes are; nothing cuts it; it goes when the episode it is about is gone, and says what is true now
+    tip = front.locator('.qnb-tip'); canvas = front.locator('.qnb-canvas'); model = "document.querySelector('.qnb-front').parentElement.model"
+    alone.evaluate("document.querySelector('.qnb-front').parentElement.style.cssText = 'height:330px; overflow:hidden'"); canvas.focus(); alone.keyboard.press('End'); expect(tip).to_be_visible()
+    assert [t.split(' (')[0] for t in tip.locator('td:first-child').all_text_contents()[:3]]==['accuracy','size removed','latency'] and tip.evaluate("e => e.matches(':popover-open')")
+    b = tip.bounding_box(); assert b['x']>=0 and b['y']>=0 and b['x']+b['width']<=800 and b['y']+b['height']<=900
+    alone.evaluate(f"{model}.set('best', +document.querySelector('.qnb-front .qnb-tip b').textContent.split(' ')[1]); {model}.set('mark', 'chosen by hand')"); expect(tip).to_contain_text('chosen by hand')
+    alone.evaluate(f"{model}.set('generation', 7)"); expect(tip).to_be_hidden()
 
 def test_site(alone, docs):
     "The page of the site, as `tools/docs.py` made it."
