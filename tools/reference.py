@@ -80,7 +80,8 @@ def signature(
 def row(*cells): return '|'+'|'.join(c.replace('|', r'\|') for c in cells)+'|'
 def table(head, rows): return '\n'.join([row(*head), '|'+'---|'*len(head), *(row(*r) for r in rows)]) if rows else ''
 def code(s): return f'<code>{html.escape(s, quote=False)}</code>' if s else ''
-def doc(node): return (ast.get_docstring(node) or '').strip()
+def prose(s): return ''.join(o if k%2 else o.replace('<', '&lt;') for k,o in enumerate(re.split('(`[^`]*`)', s or ''))) # `<name>` is no tag
+def doc(node): return prose(ast.get_docstring(node)).strip()
 
 def is_call(m): return isinstance(m, ast.FunctionDef) and m.name[0]!='_' and doc(m)
 
@@ -111,7 +112,7 @@ def entry(
     else:
         rows,returns = parameters(node, src); own = rows[1:] if '.' in name and rows and rows[0][0] in ('self','cls') else rows; rows = own; after = []
         sig = signature('', name, rows, returns[0], to); body = doc(node)
-    about = [(code(n), w) for n,_,_,w in rows if w]+([('returns', returns[1])] if returns[1] else [])
+    about = [(code(n), prose(w)) for n,_,_,w in rows if w]+([('returns', prose(returns[1]))] if returns[1] else [])
     return '\n\n'.join(filter(None, [f'### {name}', sig, body, table(('',''), about), *after]))
 
 def command(
@@ -119,7 +120,7 @@ def command(
     program:str='quantnb', # Word before it
 )->str: # Markdown
     "A command as its `--help` describes it."
-    dashes = lambda s: re.sub(r'--[\w-]+(?: \w+=\w+)?', r'`\g<0>`', s or '') # two dashes are one in prose
+    dashes = lambda s: re.sub(r'--[\w-]+(?: \w+=\w+)?', r'`\g<0>`', prose(s)) # two dashes are one in prose
     args = [p for p in cmd.params if p.param_type_name=='argument']; opts = [p for p in cmd.params if p.param_type_name=='option' and p.name!='help']
     arg = lambda p: p.metavar or p.name.strip('_').upper()
     show = lambda p: '' if p.default in (None, False, []) or callable(p.default) else code(str(p.default))

@@ -61,10 +61,10 @@ function fronts({ model, el }) {
   function at(i, speak) {
     cursor = i; const o = points[i], ring = box.querySelector('.qnb-at');
     if (!o) { ui.hide(); ring?.setAttribute('visibility', 'hidden'); return; }
-    const run = runs[o.k], rect = box.getBoundingClientRect(), words = o.star ? ` · ${run.mark}` : '';
+    const run = runs[o.k], words = o.star ? ` · ${run.mark}` : '';
     ring.setAttribute('cx', o.x); ring.setAttribute('cy', o.y); ring.setAttribute('visibility', 'visible');
     const vals = get('metrics').filter(m => Number.isFinite(o.p[m])).map(m => make('tr', {}, make('td', { text: label(m) }), make('td', { text: fmt(o.p[m]) })));
-    ui.show([make('b', { text: run.name }), make('div', { class: 'qnb-soft', text: `episode ${o.p.episode}${words}${o.p.feasible ? '' : ' · misses a target'}` }), make('table', {}, ...vals)], rect.left + o.x, rect.top + o.y);
+    ui.show(() => points[cursor] === o ? [make('b', { text: run.name }), make('div', { class: 'qnb-soft', text: `episode ${o.p.episode}${words}${o.p.feasible ? '' : ' · misses a target'}` }), make('table', {}, ...vals)] : null, () => { const r = box.getBoundingClientRect(); return [r.left + o.x, r.top + o.y]; });
     if (speak) ui.say(`${run.name}, episode ${o.p.episode}${words}: ` + get('metrics').filter(m => Number.isFinite(o.p[m])).map(m => `${label(m)} ${fmt(o.p[m])}`).join(', '));
   }
   box.addEventListener('pointermove', e => {
@@ -97,7 +97,7 @@ function layers({ model, el }) {
   }
   function tell(r, e) {
     const size = b => b ? `W${b[0]} A${b[1]}`.replace(/32/g, '32 (float)') + ` · ${fmt(r.n * b[0] / 8e3, 3)} KB` : 'not there';
-    ui.show([make('b', { text: r.path }), make('div', { class: 'qnb-soft', text: `${r.kind} · ${count(r.n)} weights · ${count(r.macs)} MACs` }), make('table', {}, ...names.map((s, k) => make('tr', {}, make('td', { text: s }), make('td', { text: size(r.bits[k]) }))))], e.clientX, e.clientY);
+    ui.show(() => [make('b', { text: r.path }), make('div', { class: 'qnb-soft', text: `${r.kind} · ${count(r.n)} weights · ${count(r.macs)} MACs` }), make('table', {}, ...names.map((s, k) => make('tr', {}, make('td', { text: s }), make('td', { text: size(r.bits[k]) }))))], () => [e.clientX, e.clientY]);
   }
   return ui.end;
 }
