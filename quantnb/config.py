@@ -156,7 +156,7 @@ class TaskSection(Section):
         if self.task_id is not None and not re.fullmatch(r'[\w][\w.+-]*', self.task_id): yield 'task_id', f'a folder name of letters, digits and ._+- is needed, not {_shown(self.task_id)}'
 
 class Logger(Section):
-    level:Literal['debug','info','warning','warn','error','critical']='info'
+    level:Literal['debug','info','warning','warn','error','critical']='info' # How much of the log is shown
 
 class Worker(Section):
     timeout:NotNegative|None=None # Seconds for one candidate; None: no limit
@@ -165,23 +165,23 @@ class Worker(Section):
     def _none(cls, v): return None if not isinstance(v, bool) and isinstance(v, (int,float)) and (v==0 or v>=1e9) else v
 
 class General(Section):
-    backend:Literal['mindspore']='mindspore'
+    backend:Literal['mindspore']='mindspore' # Framework of the network
     parallel_search:bool=False # Accepted; candidates are tried one after the other
     device_evaluate_before_train:bool=False # Accepted; the model to measure does not exist before the trial
     memory:Annotated[float, Field(gt=0)]|None=None # GB that the run may use; None: what the machine has free, less 10 %
-    task:TaskSection=TaskSection()
-    logger:Logger=Logger()
-    worker:Worker=Worker()
+    task:TaskSection=TaskSection() # Where runs are kept
+    logger:Logger=Logger() # The log
+    worker:Worker=Worker() # Limits of one candidate
 
 # %% ../nbs/01_config.ipynb #c030
 class Module(Section):
     module:str # Dotted name of a Python module below one of `pkg_path`
     script_network:Names=[] # Functions that return the network
-    script_network_input:Names=[] # ... its inputs
-    ori_correct_func:Names=[] # ... feed calibration data through it
-    ori_eval_func:Names=[] # ... return its accuracy
-    script_confirm_func:Names=[] # ... its accuracy on other data, for the last choice
-    script_test_func:Names=[] # ... its accuracy on data that no choice has seen
+    script_network_input:Names=[] # Functions that return its inputs
+    ori_correct_func:Names=[] # Functions that feed calibration data through it
+    ori_eval_func:Names=[] # Functions that return its accuracy
+    script_confirm_func:Names=[] # Functions that return its accuracy on other data, for the last choice
+    script_test_func:Names=[] # Functions that return its accuracy on data that no choice has seen
     names:Names=Field([], alias='register') # Other names, such as a reward function
     def all(self): return [n for k in _SLOTS for n in getattr(self, k)]+self.names
 
@@ -190,7 +190,7 @@ _SLOTS = dict(script_network='network', script_network_input='inputs', ori_corre
 
 class Register(Section):
     pkg_path:Folders=[] # Folders that go first on `sys.path`
-    modules:list[Module]=[]
+    modules:list[Module]=[] # Modules to import, each with the functions it registers
 
 # %% ../nbs/01_config.ipynb #c034
 class Role(Section):
@@ -225,7 +225,7 @@ class EvalRole(Role):
 # %% ../nbs/01_config.ipynb #c038
 class Spec(Section):
     "Shape and dtype of one input."
-    shape:list[Count]
+    shape:list[Count] # Sizes, batch first
     dtype:str='float32' # A numpy dtype
 
 def _specs(v):
@@ -250,20 +250,20 @@ class NetworkRole(Role):
         elif self.type=='onnx' and not self.file: yield 'file', 'the ONNX file is missing; write it as "file", relative to the yml'
 
 class Common(Section):
-    network:NetworkRole
+    network:NetworkRole # A function that returns the network, or an ONNX file
     multiple_inputs:Inputs|None=None # A function, or shapes
-    input_shape:Annotated[Specs, BeforeValidator(_specs)]|None=None
+    input_shape:Annotated[Specs, BeforeValidator(_specs)]|None=None # Shapes of the inputs, where no function returns them; another way of writing `multiple_inputs`
     @property
     def specs(self): return self.input_shape or (self.multiple_inputs if isinstance(self.multiple_inputs, list) else None) # list of `Spec` or None
     def rules(self):
         if self.multiple_inputs and self.input_shape: yield 'input_shape', 'inputs are given by "multiple_inputs" already; keep one of them'
 
 class ModelDesc(Section):
-    type:Literal['ScriptModelGen']='ScriptModelGen'
-    common:Common
+    type:Literal['ScriptModelGen']='ScriptModelGen' # Networks come from functions
+    common:Common # Network and inputs
 
 class ModelSection(Section):
-    model_desc:ModelDesc
+    model_desc:ModelDesc # What is quantized
 
 # %% ../nbs/01_config.ipynb #c042
 Warmup = Annotated[int, Field(ge=0, default_factory=lambda data: min(10, data.get('max_episode', 100)//3))]
@@ -282,11 +282,11 @@ class OpenPolicy(Policy):
 class DdpgPolicy(Policy):
     "Settings of the deep deterministic policy gradient; HAQ's values, where HAQ has them."
     hidden:Annotated[list[Count], Field(min_length=1)]=[300,300] # Widths of actor and critic
-    lr_actor:Positive=1e-4
-    lr_critic:Positive=1e-3
+    lr_actor:Positive=1e-4 # Learning rate of the actor
+    lr_critic:Positive=1e-3 # Learning rate of the critic
     gamma:Share=1. # Discount
     tau:Share=.01 # Soft update of the target networks
-    batch_size:Count=64
+    batch_size:Count=64 # Transitions in one update
     replay_per_layer:Count=128 # Transitions in the replay memory for each layer
     noise_sigma:NotNegative=.5 # Of the truncated normal noise on an action
     noise_decay:Share=.99 # Per episode after the warm-up
@@ -305,15 +305,15 @@ def _reward_function(v):
 
 class Search(Section):
     type:str='MsQuantRL' # Registered name of the algorithm
-    codec:Literal['QuantRLCodec']='QuantRLCodec'
+    codec:Literal['QuantRLCodec']='QuantRLCodec' # How actions become widths
     policy:DdpgPolicy=DdpgPolicy() # Of the algorithm that `type` names
     objective_keys:list[Metric]=['accuracy','compress_ratio'] # What the front is made of
     objectives:dict[Metric, Literal['MIN','MAX']]={} # Directions other than the natural ones
-    reward_type:Literal['acc_first','compress_first']='acc_first'
+    reward_type:Literal['acc_first','compress_first']='acc_first' # Whether the reward takes the size in: 'compress_first' does, 'acc_first' leaves it to the budget
     custom_reward:Annotated[Any, AfterValidator(_reward_function)]=False # True: the metric below counts too; or a registered function
     metric_to_reward:Metric|None=None # Metric beside the accuracy
     metric_ratio:NotNegative=0. # Its weight in the reward; 0: not used
-    reward_signal:Literal['accuracy','divergence']='accuracy'
+    reward_signal:Literal['accuracy','divergence']='accuracy' # What accuracy means in the reward: the measured one, or the divergence from float on the calibration data
     stop_early:bool=False # Stop at the first candidate that meets all targets
     acc_threshold:float|None=None # Floor of the accuracy in its own unit (ceiling for MIN)
     acc_threshold_mode:Literal['absolute','drop','relative_drop']='absolute' # 'drop': below float; 'relative_drop': percent of float
@@ -323,7 +323,7 @@ class Search(Section):
     enforce_constraint:bool=True # Lower bits until `compress_threshold` holds
     wall:Literal['spend','haq']='spend' # Whether that leaves a rest unspent
     size_scope:Literal['layers','model']='layers' # Size of quantizable layers, or of all parameters
-    size_accounting:Literal['quantnb','reference']='quantnb'
+    size_accounting:Literal['quantnb','reference']='quantnb' # How bytes are counted; 'reference': bias at one byte, no scales
     @property
     def directions(self): return {k: self.objectives.get(k, METRICS[k]) for k in self.objective_keys} # metric to 'MAX' or 'MIN'
     @property
@@ -347,8 +347,8 @@ def _candidates(bits):
     if not odd and bits!=sorted(set(bits)): yield f'ascending and each once: write {_shown(sorted(set(bits)))}, not {_shown(bits)}'
 
 class Hyperparameter(Section):
-    key:Literal['network.bit_candidates','network.act_bit_candidates']
-    type:Literal['CATEGORY']='CATEGORY'
+    key:Literal['network.bit_candidates','network.act_bit_candidates'] # Widths of weights, or of activations; without the second, activations have those of the weights
+    type:Literal['CATEGORY']='CATEGORY' # A list of values
     range:list[Any] # Widths in bits
     def rules(self): return [('range', o) for o in _candidates(self.range)]
 
@@ -360,8 +360,8 @@ Regex = Annotated[str, AfterValidator(_regex)]
 Regexes = Annotated[list[Regex], BeforeValidator(lambda v: [v] if isinstance(v, str) else [] if v is None else v)]
 
 class SearchSpace(Section):
-    type:Literal['SearchSpace']='SearchSpace'
-    hyperparameters:list[Hyperparameter]
+    type:Literal['SearchSpace']='SearchSpace' # The only one
+    hyperparameters:list[Hyperparameter] # Candidate widths
     eligible:Literal['default','reference']='default' # Which layers may change; 'reference': Conv2d with more than 16 input channels, Conv1d, Dense
     include:Regexes=[] # Only layers whose path matches one of them
     exclude:Regexes=[] # No layer whose path matches one of them
@@ -377,7 +377,7 @@ class SearchSpace(Section):
 # %% ../nbs/01_config.ipynb #c054
 class QuantSettings(Section):
     "The recipe of the quantizer: registered names of its methods, or a name as `type` with options."
-    preset:Literal['fast','default','best']='default' # What is chosen where a key below is not given: fast folds batch norms and rounds to nearest; default also scales channels where that halves a layer's error, rounds against the layers' outputs, and the finalists in sequence; best takes more samples and tries more
+    preset:Literal['fast','default','best']='default' # What is chosen where a key below is not given: fast folds batch norms and rounds to nearest; default also scales channels where that takes 30 % of a layer's error, rounds against the layers' outputs, and the finalists in sequence; best takes more samples and tries more
     transforms:Names|None=None # What rewrites the float weights first; by the preset if it is not given
     ranges:str|dict[str,Any]|None=None # How ranges of activations are found; `observer` if it is not given
     rounding:str|dict[str,Any]|None=None # How weights are put on their grids; by the preset if it is not given
@@ -386,7 +386,7 @@ class QuantSettings(Section):
     layers:dict[Regex, dict[Literal['ranges','rounding','bias'], Any]]={} # Path to the methods of layers that differ
 
 class Trainer(Section):
-    type:Literal['QuantTrainer']='QuantTrainer'
+    type:Literal['QuantTrainer']='QuantTrainer' # The only one
     seed:Annotated[int, Field(ge=0, lt=2**32)]=0 # Of everything random
     calib_portion:Annotated[float, Field(gt=0, le=1)]=1. # Share of the training batches for calibration
     callbacks:Names=[] # Registered names
@@ -396,8 +396,8 @@ class Trainer(Section):
     custom_test:EvalRole|None=None # The same on data that no choice has seen
     engine:Literal['auto','onnxruntime','mindspore']='auto' # What runs the quantized network
     observer:str='mse' # Registered name: how ranges of activations are found
-    bias_correction:bool=True
-    quant:QuantSettings=QuantSettings()
+    bias_correction:bool=True # Whether biases take up the mean error of quantization
+    quant:QuantSettings=QuantSettings() # Methods of the quantizer
     weight_storage:Literal['packed','int8']='packed' # How weights below 8 bits lie in the ONNX file: packed into bytes, which the runtime unpacks when it opens the file, where that is smaller; or one byte each, which an Ascend gets in any case
     float_file:bool=False # Write the float graph next to the others, as model.float.onnx, to compare with other tools
     output_kind:Literal['auto','scores','values','labels']='auto' # What the first output holds: class scores; embeddings, maps or numbers; labels
@@ -413,16 +413,16 @@ def _host_problem(v):
 def _placeholder(v): return not (v or '').strip() or bool(re.search(r'//x(\.x)+|:x\b|[<>]', v))
 
 class DeviceSettings(Section):
-    type:Literal['DeviceEvaluator']='DeviceEvaluator'
+    type:Literal['DeviceEvaluator']='DeviceEvaluator' # The only one
     custom:str='QuantCustomEvaluator' # Registered name
     om_input_shape:str|None=None # 'name:1,3,224,224;other:1,10'
-    backend:Literal['mindspore','onnx']='mindspore'
+    backend:Literal['mindspore','onnx']='mindspore' # Accepted; the exported ONNX or MINDIR is measured, as the runner needs
     delete_eval_model:bool=False # Delete the export after a successful evaluation
     hardware:str='CPU' # 'CPU', 'OpenVINO', 'Davinci' (an Ascend), or the name of a registered runner
     remote_host:str|None=None # http://host:port of an evaluate service that has the hardware; None: this machine
     repeat_times:Count=50 # Timed runs; the median counts
-    batch_size:Count=1
-    threads:Count=1
+    batch_size:Count=1 # Samples in one timed run
+    threads:Count=1 # Threads of the runtime
     muti_input:bool=False # Accepted; the exported graph knows its inputs
     on_device_lost:Literal['wait','continue','stop']='wait' # A device that does not answer any more: wait ten minutes for it, then stop so that -r goes on; go on without latency; or stop at once
     token:str|None=None # Of the service; 'env:NAME' reads an environment variable and 'file:PATH' a file, so that no secret stands in the yml
@@ -437,20 +437,20 @@ class DeviceSettings(Section):
         if self.om_input_shape and not re.fullmatch(f'{one}(;{one})*;?', self.om_input_shape): yield 'om_input_shape', f'the form name:1,3,224,224;other:1,10 is needed, not {_shown(self.om_input_shape)}'
 
 class Evaluator(Section):
-    type:Literal['Evaluator']='Evaluator'
-    device_evaluator:DeviceSettings=DeviceSettings()
+    type:Literal['Evaluator']='Evaluator' # The only one
+    device_evaluator:DeviceSettings=DeviceSettings() # Where and how a candidate is measured
 
 # %% ../nbs/01_config.ipynb #c060
 class PipeStep(Section):
-    type:Literal['SearchPipeStep']='SearchPipeStep'
+    type:Literal['SearchPipeStep']='SearchPipeStep' # The only one
 
 class Step(Section):
     "The section of the search step."
-    pipe_step:PipeStep=PipeStep()
-    model:ModelSection
-    search_algorithm:Search=Search()
-    search_space:SearchSpace
-    trainer:Trainer=Trainer()
+    pipe_step:PipeStep=PipeStep() # What the step does
+    model:ModelSection # Network and inputs
+    search_algorithm:Search=Search() # Algorithm, objectives, reward and targets
+    search_space:SearchSpace # Which layers and which widths
+    trainer:Trainer=Trainer() # Calibration, quantizer and your accuracy function
     evaluator:Evaluator|None=None # None: nothing is measured on a device
     def rules(self):
         d = self.evaluator and self.evaluator.device_evaluator

@@ -9,7 +9,7 @@ from PIL import Image
 
 root = Path(__file__).parent.parent
 STAGES = ('graph','features','propose','quantize','calibrate','evaluate','deploy','reward')
-KEEP = {**{f'{k}-1300-light':f'panel-{k}' for k in STAGES}, 'dashboard-1300-light':'dashboard', 'dashboard-800-dark':'dashboard-dark'} # picture to its name in the site
+KEEP = {f'{a}-1300-{t}':f'{b}{"-dark" if t=="dark" else ""}' for a,b in (*((k, f'panel-{k}') for k in STAGES), ('dashboard','dashboard')) for t in ('light','dark')} # picture to its name in the site
 PANEL = f"""from quantnb.all import *
 from quantnb.panels.panel import *
 Task.from_yaml({str(root/'examples'/'fashion'/'quant.yml')!r}).panel()"""
