@@ -24,7 +24,7 @@ _of = {v:k for k,v in _dt.items()}
 _type_id = {_T.FLOAT:43, _T.FLOAT16:42} # MindSpore's own numbers of types, as Cast wants them
 
 def _take(ms): # copies that outlive the field
-    res = [type(m)() for m in ms]
+    ms = list(ms); res = [type(m)() for m in ms]
     for a,b in zip(res, ms): a.CopyFrom(b)
     return res
 
