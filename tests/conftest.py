@@ -4,8 +4,8 @@ import pytest
 os.environ.setdefault('GLOG_v', '4')
 for k in ('OMP_NUM_THREADS','OPENBLAS_NUM_THREADS'): os.environ.setdefault(k, '1') # two workers share the cores; threads that spin for each other take them from the other worker
 
-LONG = ('Test_examples_caption_search','Test_nbs_tutorials_') # notebooks of minutes: before those of seconds, so that both workers end together; files go by their number of tests, whatever is said here
-def pytest_collection_modifyitems(items): items.sort(key=lambda i: not any(o in i.nodeid for o in LONG))
+LONG = ('Test_examples_caption_search','Test_nbs_tutorials_','test_cli.py','test_caption.py','test_onnx_ops.py','test_mindir.py','test_batch.py','test_service.py','browser/') # what takes minutes starts first; notebooks of seconds come last, so that both workers end together
+def pytest_collection_modifyitems(items): items.sort(key=lambda i: next((k for k,o in enumerate(LONG) if o in i.nodeid), len(LONG)+('test_notebooks.py' in i.nodeid)))
 
 @pytest.fixture(autouse=True, scope='module')
 def free():

@@ -82,3 +82,46 @@ def test_a_part_with_ever_new_shapes_is_refused():
     e = OrtEngine(m, g, (x,)); e.calibrate(lambda n: n(x)); e.deployed.shapes = 3; net = e.net(None)
     net(nets.t(2, 4)); net(nets.t(2, 3, 4)); net(nets.t(2, 3, 2, 4)) # a row, a table, a block: three graphs
     with pytest.raises(Unsupported, match='pad its inputs'): net(nets.t(1, 2, 3, 2, 4))
+
+class Encoder(nn.Cell):
+    def __init__(self): super().__init__(); self.a,self.b = nn.Dense(8, 16),nn.Dense(16, 16)
+    def construct(self, x): return self.b(ops.relu(self.a(x)))
+class Decoder(nn.Cell):
+    def __init__(self): super().__init__(); self.emb,self.q,self.out = nn.Embedding(12, 16),nn.Dense(16, 16),nn.Dense(16, 12)
+    def construct(self, token, memory, cache, scale=1.):
+        h = self.emb(token)+memory*scale; s = cache[0]+self.q(h)
+        return self.out(s+cache[1]),(s, cache[1]+h)
+class Speaker(nn.Cell):
+    "What calling it does is written in Python: a loop over a decoder with a cache. `construct` is only for an export."
+    def __init__(self): super().__init__(); self.encoder,self.decoder,self.layers = Encoder(),Decoder(),nn.CellList([nn.Dense(12, 12) for _ in range(2)])
+    def construct(self, x, token):
+        m = self.encoder(x); z = ops.zeros_like(m); y,_ = self.decoder(token, m, (z,z))
+        for l in self.layers: y = l(y)
+        return y
+    def __call__(self, x, token):
+        m = self.encoder(x); z = ops.zeros_like(m); cache,token,res = (z,z),ms.Tensor(np.zeros(len(x)), ms.int32),[]
+        for _ in range(5):
+            y,cache = self.decoder(token, m, cache, scale=1.)
+            for l in self.layers: y = l(y)
+            token = y.argmax(-1).astype(ms.int32); res.append(token.asnumpy())
+        return ms.Tensor(np.stack(res, 1))
+
+def test_a_call_written_in_python_runs_its_parts():
+    "Encoder, decoder with cache and a list of layers as graphs of their own: the network's tokens, and quantized the simulation's."
+    ms.set_context(mode=ms.PYNATIVE_MODE); ms.set_seed(0); net = Speaker().set_train(False); x,token = nets.t(64, 8),ms.Tensor((np.arange(64)%12).astype(np.int32)); ins = x[:2],token[:2]
+    e = OrtEngine(net, select(read_graph(net, ins)), ins); e.calibrate(lambda m: m(x, token)); d,calls,samples = e.deployed,e.meter.calls,e.meter.samples
+    said = e.net(None)(x, token).asnumpy(); assert (e.meter.calls-calls, e.meter.samples-samples, said.shape)==(1,64,(64,5)) and d.called=={'encoder','decoder','layers.0','layers.1'}
+    np.testing.assert_array_equal(said, net(x, token).asnumpy())
+    s = Strategy.uniform([l.path for l in e.graph.quantizable], 4, 8); some = e.net(s)(x, token).asnumpy(); assert (some==e.simulation.net(s)(x, token).asnumpy()).mean()>.99
+    np.testing.assert_array_equal(e.net(s)(x[:7], token[:7]).asnumpy(), some[:7]) # a shorter batch is the same entry
+    assert {k:len(v) for k,v in d.entries.items()}==dict.fromkeys(d.entries, 1)
+
+@pytest.mark.parametrize('by_parts', [False,True])
+def test_nothing_is_scaled_across_the_ends_of_parts_that_are_called_by_themselves(by_parts):
+    "Of channels that `equalize` would scale; calibration runs the whole network, and only the evaluation shows what is called."
+    ms.set_seed(0); m = Encode().set_train(False); f = np.ones(16, np.float32); f[[2,5]] = 200
+    for p,v in ((m.a.weight, f[:,None]), (m.a.bias, f), (m.b.weight, 1/f[None])): p.set_data(ms.Tensor(p.asnumpy()*v))
+    x = nets.t(64, 8); y = m(x).asnumpy().argmax(1); acc = lambda n: float(((n.b(n.encode(x)) if by_parts else n(x)).asnumpy().argmax(1)==y).mean()*100)
+    e = open_engine(Task(net=m, inputs=x[:2], calib=[x], evaluate=acc, act_bits=[8])); assert e.name=='onnxruntime', e.why
+    assert e.start['accuracy']==100 and e.quantizer.rescaled!=by_parts and (e.deployed.called=={'a','b'})==by_parts
+    e = open_engine(Task(net=m, inputs=x[:2], calib=[x], evaluate=acc, act_bits=[8], engine='mindspore')); assert not e.quantizer.rescaled # it does not see what is called

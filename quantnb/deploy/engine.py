@@ -62,7 +62,7 @@ def calibrate(self:OrtEngine,
     except (NotFinite, KeyboardInterrupt): raise
     except Exception as x: # what the graphs refuse, the simulation may take; a fault of the user's own is met again there
         log.info('the calibration runs on the simulation: %s: %s', type(x).__name__, x); res = self.sim.calibrate(run)
-    self.sim.forget(); q = self.quantizer
+    self.sim.forget(); q = self.quantizer; q.apart |= self.deployed.called
     if q.transform(res) or any(q.params[k] is not v for k,v in before.items()): self.sim.write(q.params); return self.calibrate(run) # graphs of the transformed network
     return res
 

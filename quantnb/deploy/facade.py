@@ -252,6 +252,11 @@ def widen(self:Deployed, path, args, kwargs, xs):
     e.inputs = old.inputs; es[es.index(old)] = e
     return e
 
+@patch(as_prop=True)
+def called(self:Deployed)->set: # Cell paths
+    "Parts of the network that the user's functions have called by themselves."
+    return set(self.entries)-{''}
+
 @patch
 def entry(self:Deployed, path, args, kwargs):
     "The entry of a call, and its arrays; written if it is new. `Unsupported` if that is not possible."
@@ -387,7 +392,7 @@ class _Facade(nn.Cell):
         nn.Cell.set_train(self, False)
     def __getattr__(self, name):
         like = self.__dict__.get('fq_like')
-        if like is None or name.startswith('__'): raise AttributeError(name)
+        if like is None or name.startswith(('__','fq_')): raise AttributeError(name)
         return self.fq_wrap(getattr(like, name), name)
     def __call__(self, *args, **kwargs):
         if isinstance(self.fq_like, nn.CellList): raise TypeError('a CellList cannot be called')

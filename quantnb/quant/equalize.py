@@ -30,6 +30,8 @@ class ScaleGroup:
     norms:list=field(default_factory=list) # (gain, mean) of batch norms that read: multiplied and divided
     clips:list=field(default_factory=list) # (tensor, lowest, highest) behind a ReLU6 or Clip
     by_norm:bool=False # Whether a norm writes it
+    @property
+    def names(self): return [*(l.param for l in self.writers+self.readers), *(p for p,_ in self.vectors), *(p for ps in self.norms for p in ps)] # Parameters that a factor changes
     def __repr__(self): return f"ScaleGroup({self.channels}: {', '.join(l.path for l in self.writers) or 'norm'} -> {', '.join(l.path for l in self.readers)}{', clipped' if self.clips else ''})"
 
 # %% ../../nbs/quant/02e_equalize.ipynb #c008
@@ -301,6 +303,8 @@ def choose_factors(
 class _Scaling:
     needs = (Channels,)
     by_norm = False
+    apart = () # paths of parts that the user's functions call by themselves: what goes in and out of them stays as it was
+    def part_of(self, name): return max((p for p in self.apart if name.startswith(p+'.')), key=len, default='')
     def __init__(self,
         strengths=(.25,.5,.75,1.), # To try for each group
         bits:int=8, # Width that errors are judged at
@@ -313,7 +317,7 @@ class _Scaling:
     ):
         self.report = []
         for o in find_groups(graph, params):
-            if o.by_norm!=self.by_norm: continue
+            if o.by_norm!=self.by_norm or len({self.part_of(n) for n in o.names})>1: continue
             s,a,before,after = choose_factors(graph, params, o, seen, self.strengths, self.bits, self.gain)
             if before is not None: self.report.append(dict(writers=[l.path for l in o.writers], readers=[l.path for l in o.readers], kept=s is not None, strength=a, before=before, after=after, spread=None if s is None else float(s.max()/s.min())))
             if s is not None: rescale(o, params, s)

@@ -34,6 +34,7 @@ class Quantizer:
         self.params = {k: np.asarray(v, np.float32) if np.issubdtype(np.asarray(v).dtype, np.floating) else np.asarray(v) for k,v in params.items()} # views of the network's memory where it is float32
         for k,v in self.params.items():
             if v.dtype.kind=='f' and not np.isfinite(v).all(): raise InputError(f'the Parameter {k} holds NaN or infinite values', 'check the checkpoint')
+        self.apart = set() # paths of parts that the user's functions call by themselves; transforms do not reach across their ends
         self.folded,self.waiting,self.scaled = {},[],[] # transforms that need statistics wait for a calibration; those that have had it
         for t in (_made(transforms, o) for o in recipe.transforms):
             if getattr(t, 'needs', ()): self.waiting.append(t)
@@ -115,13 +116,18 @@ def needs(self:Quantizer,
     "What the next calibration has to collect of the activation that enters a layer."
     return tuple(dict.fromkeys([*self.recipe.needs(path), *(s for t in self.waiting for s in t.needs)]))
 
+@patch(as_prop=True)
+def rescaled(self:Quantizer)->bool:
+    "Whether a transform has scaled channels."
+    return any(o['kept'] for t in self.scaled for o in getattr(t, 'report', ()))
+
 @patch
 def transform(self:Quantizer,
     observers:dict, # Layer path to `Observer` that has seen the calibration data
 )->bool: # Whether Parameters have changed: calibration has to be repeated
     "Apply the transforms that need statistics of the activations, once."
     todo,self.waiting = self.waiting,[]; before = dict(self.params)
-    for t in todo: t(self.graph, self.params, observers)
+    for t in todo: t.apart = self.apart; t(self.graph, self.params, observers)
     self.scaled += todo
     if not any(self.params[k] is not v for k,v in before.items()): return False
     for kept in (self._w,self._scales,self._dear,self._own,self._a,self._b): kept.clear()

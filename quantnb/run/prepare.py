@@ -359,15 +359,6 @@ def make_reward(
 
 # %% ../../nbs/run/01a_prepare.ipynb #c025
 @patch
-def measure(self:Prepared,
-    strategy:Strategy,
-)->dict: # Metrics
-    "Stages 4 to 7 of one strategy; errors are raised."
-    m = {**self.cost.metrics(strategy), **self.trainer(strategy)}
-    if self.measures: m.update(self.latency(strategy))
-    return m
-
-@patch
 def latency(self:Prepared,
     strategy:Strategy,
 )->dict: # latency, latency_p90 in ms, and latency_ratio to the float file timed in turns with it; None where it could not be measured

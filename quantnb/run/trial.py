@@ -22,7 +22,7 @@ from ..task import *
 from ..script import own_line
 from ..graph.ir import *
 from ..quant.qnet import *
-from ..quant.recipe import Recipe
+from ..quant.recipe import PRESETS, Recipe
 from ..deploy.onnx import *
 from ..deploy.qdq import *
 from ..deploy.packing import *
@@ -89,16 +89,26 @@ def open_engine(
     if task.is_file:
         if name=='mindspore': raise InputError('trainer.engine: mindspore needs a MindSpore network, and this one is an ONNX file', 'leave trainer.engine out')
         name = 'onnxfile'
-    with phase('compiling the simulation'): e = engines[name](task.net, g, task.inputs, task.input_names, recipe=Recipe.from_settings(t))
-    if check: check(e.graph)
-    e.output_kind,e.storage = t.output_kind,storage_of(task.config)
-    try:
+    recipe = Recipe.from_settings(t); plain = recipe if t.quant.transforms is not None else replace(recipe, transforms=PRESETS['fast']['transforms']) # the simulation does not see which parts are called by themselves
+    def made(apart=(), name=name):
+        with phase('compiling the simulation'): e = engines[name](task.net, g, task.inputs, task.input_names, recipe=plain if name=='mindspore' else recipe)
+        if check: check(e.graph)
+        e.output_kind,e.storage = t.output_kind,storage_of(task.config); e.quantizer.apart |= set(apart)
+        return e
+    def calibrated(e):
         with phase('calibration'): e.calibrate(task.run_calib)
         with phase('float evaluation'): e.start = serves(task, e) if e.deployed else None
+    e = made()
+    try:
+        try: calibrated(e)
+        except Unsupported:
+            parts = e.deployed.called if name=='onnxruntime' and e.deployed else set()
+            if not e.quantizer.rescaled or parts<=e.quantizer.apart: raise
+            e = made(parts); calibrated(e) # the evaluation calls parts that calibration did not, and channels were scaled across their ends
     except Unsupported as x:
         if t.engine!='auto' or name!='onnxruntime' or task.is_file: raise
-        calibrated = bool(e.quantizer.observers); e = e.simulation; e.why,e.output_kind = x.what,t.output_kind; log.info('the search runs on the MindSpore simulation: %s', x.what)
-        if not calibrated:
+        ready = bool(e.quantizer.observers) and (recipe==plain or not e.quantizer.rescaled); e = e.simulation if ready or recipe==plain else made(name='mindspore'); e.why,e.output_kind = x.what,t.output_kind; log.info('the search runs on the MindSpore simulation: %s', x.what)
+        if not ready:
             with phase('calibration'): e.calibrate(task.run_calib)
     look_at(e.quantizer.inputs, e.names)
     return e
