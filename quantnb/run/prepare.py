@@ -25,6 +25,12 @@ from ..search.base import *
 from ..search.codec import *
 from ..search.reward import *
 from ..search.ddpg import *
+from ..search.program import *
+from ..search.uniform import *
+from ..search.ilp import *
+from ..search.greedy import *
+from ..search.evolution import *
+from ..search.msquantrl import *
 from ..search.seeds import *
 from ..quant.qnet import *
 from ..quant.moments import *
@@ -225,7 +231,7 @@ def make_problem(self:Prepared, progress=None)->Problem:
         for k,o in enumerate(o for o in even if o not in starts and self.cost.ratio(o)>=threshold): starts.insert(1+k, o)
     plain = [o for o in uniforms(c, self.graph).values() if not no_candidate(o, space) and (threshold is None or self.cost.ratio(o)>=threshold-1e-9)]
     first = 1+bool(measured); starts[first:first] = [o for o in plain if o not in starts]
-    self.problem = Problem(space, c.targets, self.cost, budget, measured or self.losses, self.features, self.latency_model, tuple(starts))
+    self.problem = Problem(space, c.targets, self.cost, budget, measured or self.losses, self.features, self.latency_model, tuple(starts), activation_loss(self.sensitivity) if c.a_bits else None, bonus(make_reward(self.task, dict(accuracy=1.)|self.float), self.cost))
     return self.problem
 
 # %% ../../nbs/run/01a_prepare.ipynb #c018
@@ -306,7 +312,7 @@ def make_search(
 )->SearchAlgorithm:
     "The search algorithm that the task names, with its settings and seed."
     c = prepared.config
-    return searches['random' if c.policy.agent=='random' else c.search.type](prepared.problem, c.policy, c.seed)
+    return searches[c.search.type if c.policy.agent=='auto' else c.policy.agent](prepared.problem, c.policy, c.seed)
 
 def make_reward(
     task:Task,
