@@ -19,6 +19,12 @@ from .search.base import *
 from .search.codec import *
 from .search.reward import *
 from .search.ddpg import *
+from .search.program import *
+from .search.uniform import *
+from .search.ilp import *
+from .search.greedy import *
+from .search.evolution import *
+from .search.msquantrl import *
 from .search.seeds import *
 from .quant.grid import *
 from .quant.observe import *

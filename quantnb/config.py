@@ -6,9 +6,9 @@
 __all__ = ['Count', 'NotNegative', 'Positive', 'Share', 'Names', 'Folder', 'File', 'Folders', 'Specs', 'Inputs', 'Warmup',
            'METRICS', 'Metric', 'Regex', 'Regexes', 'LAYOUT', 'OWNERS', 'OLDER', 'did_you_mean', 'Doc', 'Section',
            'TaskSection', 'Logger', 'Worker', 'General', 'Module', 'Register', 'Role', 'EvalRole', 'Spec',
-           'NetworkRole', 'Common', 'ModelDesc', 'ModelSection', 'Policy', 'OpenPolicy', 'DdpgPolicy', 'Search',
-           'Hyperparameter', 'SearchSpace', 'QuantSettings', 'Trainer', 'DeviceSettings', 'Evaluator', 'PipeStep',
-           'Step', 'Config', 'step_class', 'read_text', 'read_doc', 'load', 'parse']
+           'NetworkRole', 'Common', 'ModelDesc', 'ModelSection', 'Policy', 'OpenPolicy', 'DdpgPolicy', 'ModelPolicy',
+           'Search', 'Hyperparameter', 'SearchSpace', 'QuantSettings', 'Trainer', 'DeviceSettings', 'Evaluator',
+           'PipeStep', 'Step', 'Config', 'step_class', 'read_text', 'read_doc', 'load', 'parse']
 
 # %% ../nbs/01_config.ipynb #c003
 import copy, difflib, functools, io, json, math, re, shutil
@@ -272,7 +272,7 @@ class Policy(Section):
     "What every search algorithm has; an algorithm adds settings of its own in a subclass."
     max_episode:Count=100 # Candidates in all, warm-up included
     num_warmup:Warmup # Candidates before the algorithm decides; if it is not given, a third of max_episode, at most 10
-    agent:Literal['ddpg','random']='ddpg' # 'random': random search, whatever the type
+    agent:Literal['auto','ddpg','random']='auto' # 'ddpg': HAQ, 'random': random search, whatever the type
     reward_scale:Positive=.1 # Lambda of the reward
 
 class OpenPolicy(Policy):
@@ -295,6 +295,12 @@ class DdpgPolicy(Policy):
         if self.agent!='random' and self.num_warmup>=self.max_episode:
             yield 'num_warmup', f'{self.num_warmup} of {self.max_episode} episodes are warm-up, so nothing is ever learned; choose fewer, leave it out so that it follows max_episode, or "agent: random"'
 
+class ModelPolicy(DdpgPolicy):
+    "Settings of the model-based agent: the keys of DDPG stay valid; of them it uses `noise_sigma`, `noise_decay`."
+    noise_sigma:NotNegative=.25 # Exploration, in deviations of the posterior; 1: Thompson sampling proper
+    front:Annotated[float, Field(ge=0, lt=1)]=.1 # Share of the episodes after the first ten that is spent on smaller strategies
+
+
 # %% ../nbs/01_config.ipynb #c046
 METRICS = dict(accuracy='MAX', compress_ratio='MAX', flops='MIN', bops='MIN', latency='MIN', size_kb='MIN', macs='MIN', params='MIN', divergence='MIN')
 Metric = Literal[tuple(METRICS)]
@@ -306,7 +312,7 @@ def _reward_function(v):
 class Search(Section):
     type:str='MsQuantRL' # Registered name of the algorithm
     codec:Literal['QuantRLCodec']='QuantRLCodec' # How actions become widths
-    policy:DdpgPolicy=DdpgPolicy() # Of the algorithm that `type` names
+    policy:ModelPolicy=ModelPolicy() # Of the algorithm that `type` names
     objective_keys:list[Metric]=['accuracy','compress_ratio'] # What the front is made of
     objectives:dict[Metric, Literal['MIN','MAX']]={} # Directions other than the natural ones
     reward_type:Literal['acc_first','compress_first']='acc_first' # Whether the reward takes the size in: 'compress_first' does, 'acc_first' leaves it to the budget
@@ -573,7 +579,7 @@ def step_class(
     settings, # Subclass of `Policy`
 ): # Subclass of `Step`
     "The section of a search step whose `policy` holds the settings of an algorithm."
-    if settings is DdpgPolicy: return Step
+    if settings is ModelPolicy: return Step
     search = create_model('Search', __base__=Search, policy=(settings, settings()))
     return create_model('Step', __base__=Step, search_algorithm=(search, search()))
 
@@ -587,7 +593,7 @@ def _settings(doc, step, given):
     "Class of the settings under `policy:`."
     at = (step,'search_algorithm','type'); name = doc.at(at) if doc.has(at) else 'MsQuantRL'
     name = next((v for k,v in reversed(given) if k.rpartition('search_algorithm.')[2]=='type' and 'search_algorithm' in k), name)
-    if name in ('MsQuantRL','ddpg'): return DdpgPolicy
+    if name in ('MsQuantRL','HAQ','ddpg'): return ModelPolicy if name=='MsQuantRL' else DdpgPolicy
     return getattr(searches[name], 'Settings', Policy) if isinstance(name, str) and name in searches else OpenPolicy
 
 # %% ../nbs/01_config.ipynb #c076

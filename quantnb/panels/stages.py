@@ -213,7 +213,7 @@ def make_agent(self:Stages):
 def _width(a, w): return w if a is None else a
 
 @stage('propose', 'Bits', 'Propose a width for every layer; change any of them by hand.', ['features'],
-    knobs=[Knob('compress_threshold', 'size to remove (%)', kind='number', help='budget that proposals hold, and a target; empty: none'), Knob('agent', 'agent', ('ddpg','random'), 'choice'),
+    knobs=[Knob('compress_threshold', 'size to remove (%)', kind='number', help='budget that proposals hold, and a target; empty: none'), Knob('agent', 'agent', ('auto','ddpg','random'), 'choice'),
         Knob('num_warmup', 'warm-up', kind='count', help='episodes before the agent learns'), Knob('noise_sigma', 'noise', kind='number', help='width of the noise on an action'), Knob('seed', 'seed', kind='count')],
     code=lambda s: '''prepared = prepare(task) # calibrates, evaluates the float network, measures sensitivities
 search = make_search(prepared)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SENSITIVITY_NODES', 'SENSITIVITY_MACS', 'TABLE_WIDTHS', 'no_phase', 'Prepared', 'cost_model', 'pins', 'pin_bits',
            'check_reachable', 'sensitivity_rows', 'divergence_loss', 'weight_loss', 'uniforms', 'no_candidate',
-           'prepare', 'make_search', 'make_reward', 'why_failed', 'episode']
+           'make_search', 'make_reward', 'prepare', 'why_failed', 'episode']
 
 # %% ../../nbs/run/01a_prepare.ipynb #c003
 import contextlib, gc, logging, math, time, traceback
@@ -25,6 +25,12 @@ from ..search.base import *
 from ..search.codec import *
 from ..search.reward import *
 from ..search.ddpg import *
+from ..search.program import *
+from ..search.uniform import *
+from ..search.ilp import *
+from ..search.greedy import *
+from ..search.evolution import *
+from ..search.msquantrl import *
 from ..search.seeds import *
 from ..quant.qnet import *
 from ..quant.moments import *
@@ -230,6 +236,23 @@ def no_candidate(
         elif not space.a_bits and b.a!=b.w: return 'weights and activations have the same width here'
     return ''
 
+# %% ../../nbs/run/01a_prepare.ipynb #c016b
+def make_search(
+    prepared:Prepared,
+)->SearchAlgorithm:
+    "The search algorithm that the task names, with its settings and seed."
+    c = prepared.config
+    return searches[c.search.type if c.policy.agent=='auto' else c.policy.agent](prepared.problem, c.policy, c.seed)
+
+def make_reward(
+    task:Task,
+    float_metrics:dict, # Of the float network
+)->Reward:
+    "Stage 8: what a strategy is worth, relative to the float network."
+    c,s = task.config,task.config.search
+    return Reward(s.reward_type, s.custom_reward, s.metric_to_reward, s.metric_ratio, signal=s.reward_signal,
+        directions=c.objectives, lam=c.policy.reward_scale, float_metrics=float_metrics, custom=task.fns.get('reward'))
+
 # %% ../../nbs/run/01a_prepare.ipynb #c016
 @patch
 def first_strategies(self:Prepared,
@@ -257,7 +280,8 @@ def make_problem(self:Prepared, progress=None)->Problem:
     self.sensitivity = self.measure_sensitivity(progress=progress); measured = divergence_loss(self.sensitivity)
     self.features = features(self.graph, measured or self.losses)
     starts = self.first_strategies(space, budget, measured)
-    self.problem = Problem(space, c.targets, self.cost, budget, measured or self.losses, self.features, self.latency_model, tuple(starts))
+    acts,own = activation_loss(self.sensitivity) if c.a_bits else None,bonus(make_reward(self.task, dict(accuracy=1.)|self.float), self.cost)
+    self.problem = Problem(space, c.targets, self.cost, budget, measured or self.losses, self.features, self.latency_model, tuple(starts), acts, own)
     return self.problem
 
 # %% ../../nbs/run/01a_prepare.ipynb #c018
@@ -340,22 +364,6 @@ def prepare(
         with p.phase('latency model'): p.model_latency()
     with p.phase('agreement'): p.parity = p.start_parity()
     return p
-
-def make_search(
-    prepared:Prepared,
-)->SearchAlgorithm:
-    "The search algorithm that the task names, with its settings and seed."
-    c = prepared.config
-    return searches['random' if c.policy.agent=='random' else c.search.type](prepared.problem, c.policy, c.seed)
-
-def make_reward(
-    task:Task,
-    float_metrics:dict, # Of the float network
-)->Reward:
-    "Stage 8: what a strategy is worth, relative to the float network."
-    c,s = task.config,task.config.search
-    return Reward(s.reward_type, s.custom_reward, s.metric_to_reward, s.metric_ratio, signal=s.reward_signal,
-        directions=c.objectives, lam=c.policy.reward_scale, float_metrics=float_metrics, custom=task.fns.get('reward'))
 
 # %% ../../nbs/run/01a_prepare.ipynb #c025
 @patch

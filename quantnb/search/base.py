@@ -34,6 +34,8 @@ class Problem:
     features:object=None # `Features` of the quantizable layers
     latency:object=None # `LatencyModel`
     starts:tuple=() # Structured strategies, executed first and as they are
+    activations:dict=None # (layer path, width of the activation) to what it adds to the loss, where that was measured
+    bonus:object=None # Function of a strategy: its reward if it lost nothing; None: the reward is of the loss alone
     def executed(self, strategy, rng=None, spread=0.):
         "What is executed when a strategy is proposed."
         if self.project is None: return strategy
@@ -57,15 +59,17 @@ def get_algorithm(
 
 # %% ../../nbs/search/00a_base.ipynb #c010
 class SearchAlgorithm:
-    "Warm-up and bookkeeping; a subclass decides in `act` and may learn in `learn`."
+    "Warm-up and bookkeeping; a subclass decides in `act`, or `decide`, and may learn in `learn`."
     Settings = Policy # A subclass adds its own keys
     tries = 8 # Draws for a strategy that is new
+    warm = True # Whether `num_warmup` episodes come before its decisions
     noise = None # Of the next proposal, where an algorithm adds some
     def __init__(self,
         problem:Problem,
         settings=None, # `Settings`, or a dict of some of its keys
         rng=0, # Source of all randomness: a `numpy.random.Generator`, or a seed
     ):
+        if isinstance(settings, Policy) and not isinstance(settings, self.Settings): settings = {k: getattr(settings, k) for k in self.Settings.model_fields if hasattr(settings, k)} # `agent` names another algorithm than `type`
         self.problem,self.settings = problem,settings if isinstance(settings, Policy) else self.Settings(**(settings or {}))
         self.space,self.starts = problem.space,list(problem.starts)
         self.rng,self.proposals,self.known,self._all = np.random.default_rng(rng),0,set(),()
@@ -73,6 +77,12 @@ class SearchAlgorithm:
     def act(self)->list: # One action in [0,1] for each step
         "Decide; here at random."
         return self.rng.random(len(self.space))
+    def decide(self)->Strategy:
+        "The next strategy, before the budget is looked at."
+        return self.space.decode(self.act())
+    def explore(self)->Strategy:
+        "The same during the warm-up: at random."
+        return self.space.decode(SearchAlgorithm.act(self))
     def learn(self,
         record:Record, # With its reward
     ):
@@ -85,18 +95,18 @@ def propose(self:SearchAlgorithm,
     pending=(), # Strategies that were proposed and whose results are not known yet
 )->Proposal:
     "The next strategy."
-    number,warm = self.proposals,self.proposals<self.settings.num_warmup; self.proposals += 1
+    number,warm = self.proposals,self.warm and self.proposals<self.settings.num_warmup; self.proposals += 1
     phase = 'warmup' if warm else 'search'
     self.known.update(pending)
     if warm and number<len(self.starts): res = Proposal(self.starts[number], self.starts[number], phase, dict(source='structured'))
     else:
-        act = (lambda: SearchAlgorithm.act(self)) if warm else self.act; drawn = []
+        decide,drawn = self.explore if warm else self.decide,[]
         for k in range(self.tries):
-            asked = self.space.decode(act()); run = self.problem.executed(asked, self.rng, .5*k) if k else self.problem.executed(asked)
+            asked = decide(); run = self.problem.executed(asked, self.rng, .5*k) if k else self.problem.executed(asked)
             drawn.append((run in self.known, self.problem.excess(run), k, asked, run))
             if drawn[-1][:2]==(False,0): break
         old,_,_,asked,run = min(drawn, key=lambda o: o[:3]); self.misses = self.misses+1 if old else 0
-        res = Proposal(asked, run, phase, dict(source='random' if warm else type(self).__name__))
+        res = Proposal(asked, run, phase, dict(source='random' if warm and type(self).explore is SearchAlgorithm.explore else type(self).__name__))
     self.known.add(res.strategy)
     return res
 

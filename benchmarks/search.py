@@ -1,0 +1,120 @@
+"""Search algorithms at equal cost. An evaluation is 1000 images of the example's search part; every evaluation is kept on disk, so all algorithms share them, and a second run goes on where the first ended.
+
+    python benchmarks/search.py [--part curves planted] [--nets resnet14 fashion mobilenet] [--seeds 3] [--seconds 500] [--out benchmarks/search.json]
+
+*curves*: the divergence on the search images is the signal of all algorithms, and decides which strategy is the best at 20, 50 and 100
+evaluations; the test images are shown to those strategies only. RandomSearch and HAQ have the budget's projection, but none of the structured
+strategies that the others start from. *planted*: small residual networks of numpy whose 4096 strategies are all evaluated, so that the optimum is known."""
+import argparse, json, os, sys, tempfile, time
+os.environ.setdefault('OMP_NUM_THREADS', '1'); os.environ.setdefault('GLOG_v', '3')
+from pathlib import Path
+import numpy as np
+import quantnb, mindspore as ms
+from quantnb.all import *
+from dataclasses import replace
+from quantnb.run.history import environment
+
+here = Path(__file__).resolve().parent; sys.path[:0] = [str(here)]
+import quantizer_nets as zoo
+from quantizer_nets import fashion
+
+SETTINGS = {'W 3.0':dict(bits=[2,3,4,5,6,7,8], act_bits=[8], average=3.), 'W 2.5':dict(bits=[2,3,4,5,6,7,8], act_bits=[8], average=2.5), 'WA 5.0':dict(bits=[4,8], act_bits=None, average=5.)}
+
+def threshold(net, inputs, average):
+    "Compression ratio in percent of a network whose weights have `average` bits, with the scales that quantized layers need."
+    g = read_graph(net, (inputs,)); cost = CostModel([l for l in g.layers if l.calls])
+    return -100*sum((l.n*average+7)//8+4*l.bias+4*l.c_out+8-4*(l.n+l.bias) for l in g.quantizable)/cost.s0
+
+class Bench:
+    "One network and one budget: its `Problem`, and evaluations that are kept."
+    def __init__(self, net, setting, cache):
+        o = SETTINGS[setting]; calib = fashion.images({}, 'calib')[0]; start = time.time()
+        model = zoo.load(net); ratio = threshold(model, ms.Tensor(calib[:2]), o['average'])
+        task = Task(net=model, inputs=ms.Tensor(calib[:2]), calib=lambda m: [m(b) for b in fashion.batches(calib, 128)], evaluate=lambda m: float(m(ms.Tensor(calib[:1])).asnumpy().mean()), bits=o['bits'], act_bits=o['act_bits'],
+            targets=Targets(compress_ratio=ratio), local_base_path=tempfile.mkdtemp())
+        p = self.prepared = Prepared(task).open_network(); self.engine = p.engine
+        self.problem = p.make_problem(); self.seconds = time.time()-start
+        self.data = {k: fashion.images({}, k) for k in ('search','test')}; self.data['search'] = tuple(v[:1000] for v in self.data['search'])
+        self.file = Path(cache)/f'{net}-{setting.replace(" ","")}.jsonl'; self.file.parent.mkdir(parents=True, exist_ok=True)
+        self.known = {tuple(d['key']):d for d in map(json.loads, self.file.read_text().splitlines())} if self.file.exists() else {}
+        self.float = {k: self.logits(None, k) for k in self.data}
+    def logits(self, strategy, part):
+        s = self.engine.builder.open(strategy) if strategy is not None else self.engine.float.open()
+        return np.concatenate([s.run(None, self.engine.float.feed((b,)))[0] for b in fashion.batches(self.data[part][0], 250)])
+    def accuracy(self, logits, part): return 100*float((logits.argmax(1)==self.data[part][1]).mean())
+    def __call__(self, strategy, part='search'):
+        "dict(accuracy, divergence) on the search images, or accuracy on the test images."
+        key = (part, *(b.w for b in strategy.values()), *(b.a for b in strategy.values()))
+        if key not in self.known:
+            start = time.time(); y = self.logits(strategy, part)
+            d = dict(key=key, accuracy=self.accuracy(y, part), divergence=divergence((self.float[part],), (y,), self.engine.kinds), seconds=time.time()-start)
+            with self.file.open('a') as f: f.write(json.dumps(d)+'\n')
+            self.known[key] = d
+        return self.known[key]
+
+CHECKS = (20,50,100)
+ALGORITHMS = dict(Uniform={}, SensitivityILP={}, GreedySensitivity={}, MsQuantRL=dict(max_episode=100), Evolution={}, RandomSearch=dict(num_warmup=0), HAQ=dict(max_episode=100, num_warmup=20)) # settings
+ONCE = ('Uniform','SensitivityILP','GreedySensitivity') # nothing in them is random
+BARE = ('RandomSearch','HAQ') # without structured strategies
+
+def run(name, problem, value, seed, n=CHECKS[-1]):
+    "(strategies, values, seconds of the algorithm) of one search; `value` gives the divergence."
+    start = time.perf_counter(); alg = get_algorithm(name)(replace(problem, starts=()) if name in BARE else problem, ALGORITHMS[name], seed); own,ss,vs = time.perf_counter()-start,[],[]
+    for i in range(n):
+        if i and alg.exhausted: break
+        t = time.perf_counter(); p = alg.propose(); own += time.perf_counter()-t; v = value(p.strategy)
+        t = time.perf_counter(); alg.learn(Record(i, p.strategy, metrics=dict(divergence=v), reward=-10*v, phase=p.phase, known=i)); own += time.perf_counter()-t
+        ss.append(p.strategy); vs.append(v)
+    return ss,vs,own
+
+def curves(results, save, a):
+    begun = time.time()
+    for setting in a.settings:
+        for net in a.nets:
+            if net!='fashion' and not (here/'quantizer'/f'{net}.npz').exists(): continue
+            r = results.setdefault('curves', {}).setdefault(f'{net} {setting}', dict(runs={})); todo = [(k, s) for s in range(a.seeds) for k in ALGORITHMS if f'{k} {s}' not in r['runs'] and (s==0 or k not in ONCE)]
+            if not todo: continue
+            b = Bench(net, setting, a.cache); r['float'] = {k: b.accuracy(v, k) for k,v in b.float.items()}; r['threshold'] = b.problem.project.threshold; r['steps'],r['prepare_seconds'] = len(b.problem.space),b.seconds
+            for name,seed in todo:
+                if time.time()-begun>a.seconds: return
+                ss,vs,own = run(name, b.problem, lambda s: b(s)['divergence'], seed); at = {str(n): int(np.argmin(vs[:n])) for n in CHECKS}
+                r['runs'][f'{name} {seed}'] = dict(best=np.minimum.accumulate(vs).tolist(), accuracy={n: b(ss[k])['accuracy'] for n,k in at.items()}, test={n: b(ss[k], 'test')['accuracy'] for n,k in at.items()}, strategy=ss[at[str(CHECKS[-1])]].to_json(), own_seconds=own/len(vs))
+                save(); t = r['runs'][f'{name} {seed}']; print(net, setting, name, seed, {n: (round(t['best'][min(int(n), len(vs))-1], 5), t['test'][n]) for n in t['test']}, f'{1e3*t["own_seconds"]:.0f} ms', flush=True)
+
+class Planted:
+    "A residual network of numpy with six layers, four widths each: what quantizing does to it is run, not assumed, and all 4096 strategies are known."
+    def __init__(self, seed, widths=(2,3,4,6), average=3.5, n=256, d=24):
+        rng = np.random.default_rng(seed); self.x = rng.normal(size=(n,d)).astype(np.float32); hidden = rng.choice([16,32,48], 3); shapes = {'head':(10,d)}
+        for i,h in enumerate(hidden): shapes |= {f'{i}.up':(int(h),d), f'{i}.down':(d,int(h))}
+        self.layers = [Layer(p, 'dense', 'MatMul', p, s, macs=s[0]*s[1]) for p,s in shapes.items() if p!='head'] # the head stays float, so that there are six
+        self.w = {p:(rng.standard_t(4, s)/np.sqrt(s[1])*np.exp(rng.normal(0, .5, (s[0],1)))).astype(np.float32) for p,s in shapes.items()}
+        self.q = {(l.path,b):np.asarray(quantize_weight(self.w[l.path], b, l.channel_axis).dequantized, np.float32) for l in self.layers for b in (*widths,8)}
+        self.ref = self.answer(self.w); space,cost = QuantRLCodec(self.layers, widths, [8]),CostModel(self.layers); eight = {l.path:8 for l in self.layers}
+        loss = {(l.path,b):max(0., self.divergence({**eight, l.path:b}, 64)-self.divergence(eight, 64)) for l in self.layers for b in widths}
+        ratio = 100-100*sum((l.n*average+7)//8+4*l.c_out+8 for l in self.layers)/cost.s0; budget = Projection(space, cost, ratio, loss)
+        self.problem = Problem(space, Targets(compress_ratio=ratio), cost, budget, loss, features(self.layers), starts=tuple(structured(space, cost, budget, loss, ratio)))
+        self.all = {s:self.divergence({p:b.w for p,b in s.items()}) for s in space.strategies()}; self.optimum = min(v for s,v in self.all.items() if cost.ratio(s)>=ratio)
+    def answer(self, w):
+        h = self.x
+        for i in range(3): h = h+np.maximum(h/np.sqrt((h**2).mean(1, keepdims=True))@w[f'{i}.up'].T, 0)@w[f'{i}.down'].T
+        return h@w['head'].T
+    def divergence(self, widths, n=None):
+        return divergence((self.ref[:n],), (self.answer({'head':self.w['head'], **{p:self.q[p,b] for p,b in widths.items()}})[:n],), ('scores',))
+
+def planted(results, save, a):
+    begun = time.time()
+    for net in range(a.planted):
+        r = results.setdefault('planted', {}).setdefault(str(net), {}); todo = [(k, s) for k in ALGORITHMS for s in range(a.seeds) if f'{k} {s}' not in r and (s==0 or k not in ONCE)]
+        if not todo or time.time()-begun>a.seconds: continue
+        p = Planted(net)
+        for name,seed in todo: _,vs,_ = run(name, p.problem, p.all.__getitem__, seed); best = np.minimum.accumulate(vs); r[f'{name} {seed}'] = {str(n):float(best[min(n, len(vs))-1]/p.optimum-1) for n in CHECKS}
+        save(); print('planted', net, {k:{n:round(float(np.mean([r[f'{k} {s}'][n] for s in range(a.seeds) if f'{k} {s}' in r])), 4) for n in map(str, CHECKS)} for k in ALGORITHMS}, flush=True)
+
+if __name__=='__main__':
+    p = argparse.ArgumentParser(description=__doc__.split('\n')[0]); p.add_argument('--part', nargs='*', default=['curves','planted'], choices=['curves','planted']); p.add_argument('--nets', nargs='*', default=['resnet14','fashion','mobilenet']); p.add_argument('--settings', nargs='*', default=list(SETTINGS))
+    p.add_argument('--seeds', type=int, default=3); p.add_argument('--planted', type=int, default=8); p.add_argument('--seconds', type=float, default=500); p.add_argument('--cache', default=str(Path(tempfile.gettempdir())/'quantnb-search')); p.add_argument('--out', type=Path, default=here/'search.json'); a = p.parse_args()
+    results = json.loads(a.out.read_text()) if a.out.exists() else {}; results['environment'] = environment()
+    def save(): write_atomic(a.out, json.dumps(clean(results), indent=1)+'\n')
+    if 'curves' in a.part: curves(results, save, a)
+    if 'planted' in a.part: planted(results, save, a)
+    save()

@@ -1,0 +1,66 @@
+"The program and the posterior as properties; every algorithm holds the budget, repeats itself by seed, and goes on after an interruption."
+import numpy as np, pytest
+from dataclasses import replace
+from hypothesis import given, settings, strategies as st
+from quantnb.types import Layer, Record
+from quantnb.graph.cost import CostModel
+from quantnb.graph.features import features
+from quantnb.search.base import Problem, get_algorithm, replay
+from quantnb.search.codec import Projection, QuantRLCodec
+from quantnb.search.program import Options, Program, exact, pick
+from quantnb.run.prepare import searches
+from quantnb.search.msquantrl import LossModel
+
+properties = settings(deadline=None, max_examples=25, derandomize=True, database=None)
+
+def program(seed, L, K):
+    rng = np.random.default_rng(seed); n = np.exp(rng.normal(7, 1, L)).round(); w = np.arange(2, 2+K)
+    cost = np.ceil(n[:,None]*w/8); loss = np.exp(rng.normal(0, 1.5, L))[:,None]*4.**-w*np.exp(rng.normal(0, .3, (L,K)))
+    return loss,cost,float(cost.min(1).sum()+rng.random()*(cost.max(1)-cost.min(1)).sum())
+
+@properties
+@given(st.integers(0, 10**6), st.integers(1, 12), st.integers(2, 6))
+def test_the_fast_program_holds_the_budget_and_is_near_the_exact_one(seed, L, K):
+    loss,cost,budget = program(seed, L, K); p = Program(loss, cost, budget); x = p.solve(); y = exact(loss, [cost], [budget])
+    assert pick(cost, x).sum()<=budget and (x==p.solve()).all()
+    assert p.value(y)<=p.value(x)*(1+1e-6)+1e-12 and p.value(x)<=1.1*p.value(y)+1e-9
+
+@properties
+@given(st.integers(0, 10**6), st.integers(2, 8))
+def test_the_posterior_comes_nearer_to_additive_losses(seed, L):
+    loss,_,_ = program(seed, L, 4); rng = np.random.default_rng(seed); true = loss*np.exp(rng.normal(0, .5, (L,1))); m = LossModel(loss)
+    X = rng.integers(0, 4, (12,L)); off = lambda: np.mean([abs(m.predict(x)-pick(true, x).sum()) for x in X]); before = off()
+    for x in X: m.add(x, pick(true, x).sum())
+    m.fit(); assert off()<=before+1e-9
+    draws = [m.sample(np.random.default_rng(1)) for _ in range(2)]; assert all((a==b).all() for a,b in zip(*draws))
+
+ls = [Layer(f'l{i}', 'conv2d', 'Conv2D', f'l{i}', (8+8*(i%3),16,3,3), (1,16,8,8), kernel=(3,3), macs=1) for i in range(7)]
+sens = np.exp(np.random.default_rng(0).normal(0, 1.5, 7))
+SPACES = dict(weights=([2,3,4,8], [8]), both=([2,4,8], [4,8]), tied=([2,4,8], None))
+
+def problem(space):
+    w,a = SPACES[space]; codec,cm = QuantRLCodec(ls, w, a),CostModel(ls); loss = {(l.path,b):s*4.**-b for l,s in zip(ls, sens) for b in w}
+    return Problem(codec, cost=cm, project=Projection(codec, cm, 84, loss), sensitivity=loss, features=features(ls), activations=None if a is None else {(l.path,b):s*4.**-b for l,s in zip(ls, sens) for b in a})
+
+def lost(s): e = np.array([np.sqrt(sens[i]*(4.**-b.w+4.**-b.a)) for i,b in enumerate(s.values())]); return float((e**2).sum()+(e[1:]*e[:-1]).sum())
+
+def episodes(name, p, n, old=()):
+    alg,res = get_algorithm(name)(p, {}, 3),list(old); replay(alg, old)
+    while len(res)<n and not (res and alg.exhausted):
+        o = alg.propose(); d = lost(o.strategy); res.append(Record(len(res), o.strategy, metrics=dict(divergence=d), reward=-10*d, phase=o.phase, known=len(res), missed=dict(accuracy=1.) if d>.5 else {})); alg.learn(res[-1])
+    return res
+
+@pytest.mark.parametrize('space', SPACES)
+@pytest.mark.parametrize('name', ['MsQuantRL','SensitivityILP','GreedySensitivity','BinaryRollback','Evolution','RandomSearch','Uniform'])
+def test_every_algorithm_holds_the_budget_repeats_itself_and_goes_on(name, space):
+    p = problem(space); rs = episodes(name, p, 14); cut = max(1, len(rs)//2)
+    assert min(p.cost.ratio(r.strategy) for r in rs)>=84-1e-9
+    assert [r.strategy for r in episodes(name, p, 14, rs[:cut])]==[r.strategy for r in rs]==[r.strategy for r in episodes(name, p, 14)]
+
+def test_the_agent_is_at_the_integer_program_at_once_and_above_it_soon():
+    p = problem('weights'); o = Options(p); ilp = lost(o.decode(exact(o.loss, [o.bytes], [o.budget]))); vs = [lost(r.strategy) for r in episodes('MsQuantRL', replace(p, starts=()), 30)]
+    optimum = min(lost(s) for s in p.space.strategies() if p.cost.ratio(s)>=84)
+    assert min(vs[:3])<=ilp*1.05 and min(vs)<=optimum*1.05
+
+def test_names_in_the_yml():
+    assert {'MsQuantRL','HAQ','ddpg','SensitivityILP','GreedySensitivity','BinaryRollback','Evolution','RandomSearch','Uniform'}<=set(searches)
