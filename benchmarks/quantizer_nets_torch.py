@@ -2,7 +2,7 @@
 
 Runs in the environment of `rounding_reference.py` (torch; nothing of quantnb), with that file's networks and the recipe of `quantizer_nets.py`:
 
-    python benchmarks/quantizer_nets_torch.py mobilenet vit --data FOLDER of the four idx files [--epochs 8]"""
+    python benchmarks/quantizer_nets_torch.py mobilenet vit --data FOLDER of the four idx files [--epochs 5]"""
 import argparse, sys, time
 from pathlib import Path
 import numpy as np, torch
@@ -22,7 +22,7 @@ def augmented(x, rng):
     return np.where(rng.random(len(x))[:,None,None]<.5, x[:,:,::-1], x)
 
 def train(name, parts, epochs, seed=0, bs=128):
-    torch.manual_seed(seed); rng,net = np.random.default_rng(seed),NETS[name](); (x,y),n = parts['train'],len(parts['train'][0])//bs
+    torch.manual_seed(seed); rng,net = np.random.default_rng(seed),NETS[name]().to(memory_format=torch.channels_last); (x,y),n = parts['train'],len(parts['train'][0])//bs
     if name=='vit': nn.init.normal_(net.pos, std=.02)
     for m in net.modules():
         if isinstance(m, nn.LayerNorm): m.eps = 1e-7 # MindSpore's
@@ -32,7 +32,7 @@ def train(name, parts, epochs, seed=0, bs=128):
     for e in range(epochs):
         start,total = time.perf_counter(),0.; net.train()
         for i in np.split(rng.permutation(len(x))[:n*bs], n):
-            l = loss(net(normalised(augmented(x[i], rng))), y[i]); opt.zero_grad(); l.backward(); opt.step(); plan.step(); total += l.item()
+            l = loss(net(normalised(augmented(x[i], rng)).contiguous(memory_format=torch.channels_last)), y[i]); opt.zero_grad(); l.backward(); opt.step(); plan.step(); total += l.item()
         print(f'{name} epoch {e+1}/{epochs}: loss {total/n:.4f}, {time.perf_counter()-start:.0f} s', flush=True)
     return net.eval()
 
@@ -43,7 +43,7 @@ def mindspore_names(net):
     return {f'{o}.{new[p]}' if o in norms else k: net.state_dict()[k].numpy().astype(np.float16) for k,(o,_,p) in split.items()}
 
 if __name__=='__main__':
-    p = argparse.ArgumentParser(description=__doc__.split('\n')[0]); p.add_argument('names', nargs='*', default=['mobilenet','vit']); p.add_argument('--data', default=DATA); p.add_argument('--epochs', type=int, default=8); a = p.parse_args()
+    p = argparse.ArgumentParser(description=__doc__.split('\n')[0]); p.add_argument('names', nargs='*', default=['mobilenet','vit']); p.add_argument('--data', default=DATA); p.add_argument('--epochs', type=int, default=5); a = p.parse_args()
     torch.set_num_threads(1); parts = split(a.data)
     for name in a.names:
         net = train(name, parts, a.epochs); np.savez_compressed(here/'quantizer'/f'{name}.npz', **mindspore_names(net))

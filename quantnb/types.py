@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['searches', 'ranges', 'transforms', 'roundings', 'bias_corrections', 'engines', 'runners', 'hooks', 'DATA', 'WIDTHS',
-           'KINDS', 'STOPS', 'QuantnbError', 'InputError', 'TrialError', 'DeviceLost', 'Mistake', 'ConfigError',
-           'md_cell', 'Registry', 'on_data', 'OwnWidth', 'Bits', 'Strategy', 'Layer', 'Targets', 'Record', 'Outcome',
-           'Latency', 'History', 'shown_once', 'sha256', 'Artifact', 'write_atomic']
+           'KINDS', 'NOT_EVALUATED', 'STOPS', 'QuantnbError', 'InputError', 'TrialError', 'DeviceLost', 'Mistake',
+           'ConfigError', 'md_cell', 'Registry', 'on_data', 'OwnWidth', 'Bits', 'Strategy', 'Layer', 'Targets',
+           'Record', 'Outcome', 'Latency', 'History', 'shown_once', 'sha256', 'Artifact', 'write_atomic']
 
 # %% ../nbs/00_types.ipynb #c003
 import difflib, hashlib, html, json, math, os, re
@@ -251,6 +251,8 @@ class Targets:
     def to_json(self): return asdict(self)
 
 # %% ../nbs/00_types.ipynb #c026
+NOT_EVALUATED = ('failed','dropped') # states of a record that has no accuracy
+
 @dataclass(frozen=True)
 class Record:
     "One episode."
@@ -260,7 +262,7 @@ class Record:
     metrics:dict=field(default_factory=dict) # accuracy, divergence, compress_ratio, flops, latency, ...
     reward:float=None
     phase:str='search' # 'warmup' or 'search'
-    status:str='ok' # 'ok', 'failed', or 'cached': the same strategy had been measured before
+    status:str='ok' # 'ok', 'failed', 'cached': the same strategy had been measured before, or 'dropped': clearly behind others, and not evaluated to the end
     reason:str='' # Why it failed
     missed:dict=field(default_factory=dict) # Target to relative violation
     seconds:float=0. # Of the whole episode
@@ -269,7 +271,7 @@ class Record:
     extra:dict=field(default_factory=dict) # What an algorithm keeps
     known:int=None # Records that were known when it was proposed; None in histories of before
     @property
-    def feasible(self): return self.status!='failed' and not self.missed
+    def feasible(self): return self.status not in NOT_EVALUATED and not self.missed
     def to_json(self):
         d = {k:v for k,v in self.__dict__.items() if k not in ('strategy','proposed')}
         return dict(d, strategy=self.strategy.to_json(), proposed=self.proposed and self.proposed.to_json())
@@ -318,7 +320,7 @@ class Latency:
     def to_json(self): return asdict(self)
 
 # %% ../nbs/00_types.ipynb #c029
-STOPS = dict(max_episode='all episodes are done (max_episode)', target_met='a strategy meets all targets (stop_early)', space_exhausted='every strategy of the space has been tried', interrupted='interrupted') # `stop_reason` in words
+STOPS = dict(max_episode='all episodes are done (max_episode)', max_seconds='the time for the episodes is over (max_seconds)', target_met='a strategy meets all targets (stop_early)', space_exhausted='every strategy of the space has been tried', interrupted='interrupted') # `stop_reason` in words
 
 class History:
     "The records of one search, in order."
@@ -337,7 +339,7 @@ class History:
     def __iter__(self): return iter(self.records)
     def __getitem__(self, i): return self.records[i]
     @property
-    def ok(self): return [r for r in self.records if r.status!='failed']
+    def ok(self): return [r for r in self.records if r.status not in NOT_EVALUATED]
     def preference(self,
         r:Record,
     )->tuple: # The greater, the better

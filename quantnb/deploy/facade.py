@@ -329,7 +329,8 @@ def call(self:Deployed, path, args, kwargs, strategy, files=None):
     e,feed = self.entry(path, args, kwargs); self.calls += 1
     if self.watch is not None: self.finite(feed); return e.result(self.observe(e, feed))
     if strategy is None: e.remember(feed)
-    return e.result(self.run(e, feed, self.session(e, strategy, files)))
+    answer = e.result(self.run(e, feed, self.session(e, strategy, files)))
+    return self.meter.note(answer) if self.meter and not path and not self.within else answer
 
 @patch
 def count(self:Deployed, args, kwargs, path=''):
@@ -400,8 +401,9 @@ class _Facade(nn.Cell):
         return self.fq_through(own, args, kwargs) if own else self.fq_owner.call(self.fq_path, args, kwargs, self.fq_strategy, self.fq_files)
     def fq_through(self, own, args, kwargs):
         o = self.fq_owner; o.count(args, kwargs); o.within += 1
-        try: return own(self, *args, **kwargs)
+        try: answer = own(self, *args, **kwargs)
         finally: o.within -= 1
+        return o.meter.note(answer) if o.meter and not self.fq_path and not o.within else answer
     def __deepcopy__(self, memo): return self
     def set_train(self, mode=True):
         if mode: raise InputError('an exported graph cannot be trained', 'evaluate without set_train(True), or '+_remedy)

@@ -153,7 +153,10 @@ def call(self:DeployedFile, feed, strategy, files=None):
     "Outputs of one forward."
     if self.meter: self.meter.before(tuple(feed.values()), {})
     self.calls += 1
-    return self.observe(feed) if self.watch is not None else self.run(self, feed, self.session(strategy, files))
+    if self.watch is not None: return self.observe(feed)
+    answer = self.run(self, feed, self.session(strategy, files))
+    if self.meter: self.meter.note(answer[0])
+    return answer
 
 @patch
 def session(self:DeployedFile, strategy, files=None):

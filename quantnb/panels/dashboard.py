@@ -145,7 +145,7 @@ def state(self:Dashboard)->str:
     return 'running' if self.head else 'starting'
 
 # %% ../../nbs/panels/05_dashboard.ipynb #c016
-ENDS = dict(max_episode='all episodes done', target_met='targets met', space_exhausted='all strategies tried', interrupted='stopped')
+ENDS = dict(max_episode='all episodes done', max_seconds='time is over', target_met='targets met', space_exhausted='all strategies tried', interrupted='stopped')
 SIGNS = dict(running='▶', starting='…', pausing='…', paused='❚❚', stopping='…', finishing='…', failed='✕')
 SIGNS.update({'broken off':'✕', 'interrupted':'■', 'not started':'○'})
 

@@ -15,7 +15,8 @@ from mindspore import nn, ops
 from mindspore.common.api import _pynative_executor
 from ..types import *
 from ..rows import COMPARED_ROWS, WORK, cut, join, row_count
-from ..compare import divergence, output_kind
+from ..compare import divergence, output_kind, row_losses
+from ..paired import Seen
 from ..graph.ir import *
 from .grid import *
 from .observe import *
@@ -30,6 +31,7 @@ class Meter:
     def __init__(self):
         self.calls,self.samples,self.deadline,self.recording,self.inputs,self._kept = 0,0,None,False,[],[0,0]
         self.inside,self.pending = 0,None
+        self.watched,self.seen = None,None # classes that are collected while an evaluation is watched; what the last one showed
     def interrupt(self, error, frame=None):
         "Raise `error` now, or as soon as no forward is running."
         while frame is not None and frame.f_code.co_name!='fake_quant': frame = frame.f_back
@@ -58,6 +60,12 @@ class Meter:
         "End it, and give what was remembered."
         self.recording = False
         return self.inputs
+    def note(self, result):
+        "While an evaluation is watched: the class of each sample of a forward."
+        if self.watched is None: return result
+        a = next(iter(_flat(result)), None) if not isinstance(result, np.ndarray) else result; a = a.asnumpy() if isinstance(a, ms.Tensor) else a
+        self.watched.append(a.argmax(1).astype(np.int32) if a is not None and a.ndim==2 and a.shape[1]>1 and a.dtype.kind=='f' else None)
+        return result
 
 def _metered(net, meter):
     "Give the outermost Cell a subclass whose call goes through the meter."
@@ -67,7 +75,7 @@ def _metered(net, meter):
         try: r = base.__call__(self, *args, **kwargs)
         finally: m.inside -= 1
         m.settle()
-        return r
+        return m.note(r) if not m.inside else r
     net.__class__ = type(base.__name__, (base,), dict(__call__=__call__, __module__=base.__module__, __qualname__=base.__qualname__))
     object.__setattr__(net, 'fq_meter', meter)
     return net
@@ -83,6 +91,7 @@ class Engine:
     why,start = '',None # why it is this engine and not the fast one; what is known of the float network already
     deployed = builder = None # graphs that are shipped, and what builds them; None where the engine makes no files
     output_kind,float_outputs = 'auto',None
+    float_seen = None # what the evaluation of the float network showed of its samples
     @property
     def simulation(self): return self # in MindSpore, where there is one
     @property
@@ -93,6 +102,9 @@ class Engine:
     def divergence_of(self, strategy)->float:
         "Divergence of a strategy from float: the same samples and the same number, whatever the engine."
         return divergence(self.float_answers, self.answers(strategy), self.kinds)
+    def losses_of(self, strategy)->np.ndarray: # [rows]
+        "The same for each sample."
+        return row_losses(self.float_answers, self.answers(strategy), self.kinds)
     @property
     def kinds(self):
         "Kind of each output, from the float network's; `output_kind` holds for the first."
@@ -311,6 +323,13 @@ def evaluate(
     net, # Network in whatever engine
     run, # Function of a network: the user's evaluation
     metric_name:str=None, # Key of the dict that counts as accuracy
+    meter:Meter=None, # Of the network, to keep what each sample was answered in its `seen`
 )->dict: # Metrics
     "Stage 6: the user's accuracy."
-    return as_metrics(run(net), metric_name)
+    if meter is None: return as_metrics(run(net), metric_name)
+    meter.watched,meter.seen = [],None
+    try: result = run(net); parts = meter.watched
+    finally: meter.watched = None
+    scores = np.asarray(result['samples'], float).ravel() if isinstance(result, dict) and result.get('samples') is not None else None
+    meter.seen = Seen(np.concatenate(parts) if parts and all(p is not None for p in parts) else None, scores)
+    return as_metrics(result, metric_name)

@@ -385,15 +385,19 @@ def why_failed(e:BaseException)->str:
 def episode(
     prepared:Prepared,
     strategy:Strategy,
+    rivals=(), # Strategies that are no larger and known to be good: what is clearly behind all of them is dropped before it is evaluated
 )->Outcome: # Metrics, or why there are none
     "The second act: stages 4 to 7 of one strategy."
     begun,before = time.time(),prepared.engine.samples
     def outcome(metrics, failed='', **notes): return Outcome(strategy, metrics, failed, time.time()-begun, prepared.engine.samples-before, notes)
     try:
-        with time_limit(prepared.config.timeout, prepared.engine.meter): m = {**prepared.cost.metrics(strategy), **prepared.trainer(strategy)}
-        if not prepared.measures: return outcome(m)
+        with time_limit(prepared.config.timeout, prepared.engine.meter):
+            cost,trainer = prepared.cost.metrics(strategy),prepared.trainer
+            if why := trainer.behind(strategy, rivals): return outcome({**cost, 'divergence':float(trainer.losses(strategy).mean())}, dropped=why)
+            m = {**cost, **trainer(strategy)}; seen = trainer.changed()
+        if not prepared.measures: return outcome(m, **seen)
         m |= prepared.latency(strategy); why = prepared.exporter.device.failed # waiting for a lost device is not the candidate's time
-        return outcome(m, **({} if m['latency'] is not None else dict(latency_failed=why.get('model') or 'no reason was given')))
+        return outcome(m, **seen, **({} if m['latency'] is not None else dict(latency_failed=why.get('model') or 'no reason was given')))
     except (KeyboardInterrupt, DeviceLost): raise
     except (Exception, SystemExit) as e:
         log.debug('an episode failed:\n%s', traceback.format_exc())

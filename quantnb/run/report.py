@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['COLORS', 'COLORS_AT', 'FINAL', 'SAME', 'plot_bits', 'plot_sensitivity', 'plot_rewards', 'plot_front',
-           'plot_strategies', 'Table', 'final_table', 'target_lines', 'verdict', 'claims', 'choices', 'finalists_table',
-           'engine_line', 'Html', 'tiles', 'next_steps', 'harm', 'importance', 'layers_table', 'width_share',
-           'sensitivity_map', 'Live', 'Saved', 'image', 'report_notebook', 'html_page', 'report', 'check_parameters',
-           'find_upwards']
+           'plot_strategies', 'Table', 'final_table', 'acceptance_lines', 'target_lines', 'verdict', 'claims',
+           'choices', 'finalists_table', 'engine_line', 'Html', 'tiles', 'next_steps', 'harm', 'importance',
+           'layers_table', 'width_share', 'sensitivity_map', 'Live', 'Saved', 'image', 'report_notebook', 'html_page',
+           'report', 'check_parameters', 'find_upwards']
 
 # %% ../../nbs/run/03_report.ipynb #c003
 import base64, html, io, json, logging, os, re, tempfile
@@ -154,6 +154,15 @@ def final_table(
     return Table(named[:1]+[asked]*any(v is not None for v in (t.accuracy, t.compress_ratio, t.latency))+named[1:], dict(FINAL, accuracy=f"accuracy ({DATA[data]}{f', {n:,}' if n else ''})"))
 
 # %% ../../nbs/run/03_report.ipynb #c024
+def acceptance_lines(
+    a:dict, # `acceptance` of best.json
+)->list: # Lines; none where nothing can be said and nothing was asked
+    "How sure the drop of the accuracy is."
+    if a['upper'] is None: return [f"unsure  {a['said']}"] if a['allowed'] is not None else []
+    word = {True:'sure   ', False:'unsure ', None:'drop   '}[a['assured']]; more = f"; {a['allowed']:.4g} is allowed" if a['allowed'] is not None else ''
+    if a['assured'] is False: more += f", which about {a['needed']:,} samples would show" if a['needed'] else ', and no number of samples would show that it is kept'
+    return [f"{word} {a['said']}{more}"]
+
 def target_lines(
     best, # Content of best.json, or the `History` of a search that has ended
 )->list: # One line for each target
@@ -166,6 +175,7 @@ def target_lines(
     elif c: acc,a0,role = c['accuracy'],c['float'],'confirm'
     def line(k, v, lim, word, on=''): res.append(f"{'missed' if k in miss else 'met   '}  {k}: {_cell(v)}{on} ({word} {lim:.4g} asked)"+(f', short by {100*miss[k]:.2g} % of that' if k in miss else ''))
     if t.accuracy is not None: line('accuracy', acc, t.floor(a0), 'at least' if t.direction=='MAX' else 'at most', f" on the {on_data(role, (best.get('samples') or {}).get(role))}")
+    if a := best.get('acceptance'): res += acceptance_lines(a)
     if t.compress_ratio is not None: line('compress_ratio', m.get('compress_ratio'), t.compress_ratio, 'at least')
     if t.latency is not None and t.latency_mode=='relative': line('latency', m.get('latency_ratio'), t.latency, 'times float at most')
     elif t.latency is not None: line('latency', m.get('latency'), t.latency, 'at most')
@@ -222,7 +232,7 @@ def finalists_table(
 )->Table:
     "The candidates of the last choice, with what they came to on the search and on the confirmation data, and why one won."
     b = getattr(best, 'result', best) or {}; n = b.get('samples') or {}; rows = (b.get('confirm') or {}).get('candidates') or []
-    return Table([dict(r, why=r.get('why') or ('delivered' if r['episode']==b['episode'] else None)) for r in rows], dict(episode='episode', **(dict(rounding='weights rounded') if any(r.get('rounding') for r in rows) else {}), searched=f"accuracy ({on_data('evaluate', n.get('evaluate'))})", accuracy=f"accuracy ({on_data('confirm', n.get('confirm'))})", reward='reward on it', compress_ratio='removed %', latency='latency ms', why='outcome'))
+    return Table([dict(r, why=r.get('why') or ('delivered' if r['episode']==b['episode'] else None)) for r in rows], dict(episode='episode', **(dict(rounding='weights rounded') if any(r.get('rounding') for r in rows) else {}), searched=f"accuracy ({on_data('evaluate', n.get('evaluate'))})", accuracy=f"accuracy ({on_data('confirm', n.get('confirm'))})", **(dict(drop_bound='drop at most') if any(r.get('drop_bound') is not None for r in rows) else {}), reward='reward on it', compress_ratio='removed %', latency='latency ms', why='outcome'))
 
 # %% ../../nbs/run/03_report.ipynb #c025
 def engine_line(

@@ -17,6 +17,7 @@ from pathlib import Path
 from ..types import *
 from ..rows import WORK, cut, give_back, row_count
 from ..compare import Agreement, worst
+from ..paired import Race
 from ..config import Config, DeviceSettings
 from ..task import *
 from ..script import own_line
@@ -141,7 +142,7 @@ def serves(
     "Evaluate the float graphs by the user's function, and compare what they answer with the network, on samples that it fed; `Unsupported` if the graphs cannot stand for the network."
     t,before = time.time(),e.deployed.calls; e.meter.record(2000)
     try:
-        with time_limit(task.config.timeout, e.meter): accuracy = evaluate(e.net(None), lambda n: task.run('evaluate', n), task.metric_name())['accuracy']
+        with time_limit(task.config.timeout, e.meter): accuracy = evaluate(e.net(None), lambda n: task.run('evaluate', n), task.metric_name(), e.meter)['accuracy']; e.float_seen = e.meter.seen
     except KeyboardInterrupt: raise
     except (Exception, SystemExit) as x:
         if task.is_file and isinstance(x, QuantnbError): raise
@@ -165,15 +166,35 @@ class QuantTrainer:
         task:Task,
         engine, # What `open_engine` gives
     ):
-        self.task,self.engine = task,engine
+        self.task,self.engine,self.raced = task,engine,{}
     def __call__(self,
         strategy:Strategy=None, # None for the float network
     )->dict: # accuracy, divergence, and whatever else the user's function returned
         "Quantize, evaluate by the user's function, compare the outputs with float."
         e = self.engine
-        m = evaluate(e.net(strategy), lambda net: self.task.run('evaluate', net), self.task.metric_name())
-        m['divergence'] = e.divergence_of(strategy) if strategy is not None else 0.
+        m = evaluate(e.net(strategy), lambda net: self.task.run('evaluate', net), self.task.metric_name(), e.meter)
+        m['divergence'] = float(e.divergence_of(strategy)) if strategy is not None else 0.
+        if strategy is None: e.float_seen = e.meter.seen
         return m
+    def changed(self)->dict: # samples, changed: how many there are, and how many were answered otherwise than by the float network; {} where that cannot be said
+        "What the last evaluation showed beside its number."
+        a,b = (getattr(s, 'answers', None) for s in (self.engine.float_seen, self.engine.meter.seen))
+        return dict(samples=len(b), changed=int((a!=b).sum())) if a is not None and b is not None and len(a)==len(b) else {}
+    def losses(self, strategy:Strategy)->np.ndarray: # [rows]
+        "Divergence of each remembered sample, kept for the strategies that others race against."
+        if strategy not in self.raced:
+            while len(self.raced)>64: self.raced.pop(next(iter(self.raced)))
+            self.raced[strategy] = self.engine.losses_of(strategy)
+        return self.raced[strategy]
+    def behind(self,
+        strategy:Strategy,
+        rivals, # Strategies
+        error:float=.01, # Probability of dropping one that is not behind, for each rival
+    )->str: # '' if it is not clearly behind all of them
+        "Whether a strategy can be dropped before it is evaluated."
+        v = self.losses(strategy)
+        if not rivals or not all(Race(self.losses(r), error).behind(v) for r in rivals): return ''
+        return f'divergence {v.mean():.3g} on {len(v)} samples, clearly above the {self.losses(rivals[-1]).mean():.3g} of what is no larger'
 
 # %% ../../nbs/run/01_trial.ipynb #c012
 class Exporter:
@@ -183,7 +204,7 @@ class Exporter:
         engine, # Calibrated
     ):
         self.task,self.q,self.why,self.why_mindir,self.device,self._at = task,engine.quantizer,'','',None,None
-        self.engine,self.deployed = engine,None; self.scored = {} # role to samples of its data
+        self.engine,self.deployed = engine,None; self.scored,self.float_seen = {},{} # role to samples of its data, and to what the float file answered
         if task.is_file: self.why_mindir = 'the network came as an ONNX file'
         try: self.deployed = engine.deployed or Deployed(task.net, self.q, task.inputs, task.input_names, storage_of(task.config), meter=Meter(), answer=self.simulation.first)
         except Unsupported as e: self.why = e.what
@@ -240,8 +261,9 @@ def score(self:Exporter,
     "The user's function, run on the exported files."
     files = {p.name:str(p) for p in Path(folder).glob('model*.onnx')} if folder else None
     m = self.deployed.meter; before = m.samples if m else 0
-    res = evaluate(self.deployed.net(strategy, files), lambda n: self.task.run(role, n), self.task.metric_name(role))
+    res = evaluate(self.deployed.net(strategy, files), lambda n: self.task.run(role, n), self.task.metric_name(role), m)
     if m: self.scored[role] = m.samples-before
+    if m and strategy is None: self.float_seen[role] = m.seen
     return res
 
 # %% ../../nbs/run/01_trial.ipynb #c015

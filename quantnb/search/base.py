@@ -62,6 +62,7 @@ class SearchAlgorithm:
     "Warm-up and bookkeeping; a subclass decides in `act`, or `decide`, and may learn in `learn`."
     Settings = Policy # A subclass adds its own keys
     tries = 8 # Draws for a strategy that is new
+    races = False # Whether it learns from a candidate that was dropped before it was evaluated
     warm = True # Whether `num_warmup` episodes come before its decisions
     noise = None # Of the next proposal, where an algorithm adds some
     def __init__(self,
@@ -83,6 +84,12 @@ class SearchAlgorithm:
     def explore(self)->Strategy:
         "The same during the warm-up: at random."
         return self.space.decode(SearchAlgorithm.act(self))
+    def executed(self,
+        strategy:Strategy,
+        again=0, # How often a known strategy came of it: the more, the more a projection may vary
+    )->Strategy: # Within the budget
+        "What is run when `strategy` is decided."
+        return self.problem.executed(strategy, self.rng, .5*again) if again else self.problem.executed(strategy)
     def learn(self,
         record:Record, # With its reward
     ):
@@ -102,7 +109,7 @@ def propose(self:SearchAlgorithm,
     else:
         decide,drawn = self.explore if warm else self.decide,[]
         for k in range(self.tries):
-            asked = decide(); run = self.problem.executed(asked, self.rng, .5*k) if k else self.problem.executed(asked)
+            asked = decide(); run = self.executed(asked, k)
             drawn.append((run in self.known, self.problem.excess(run), k, asked, run))
             if drawn[-1][:2]==(False,0): break
         old,_,_,asked,run = min(drawn, key=lambda o: o[:3]); self.misses = self.misses+1 if old else 0
@@ -120,6 +127,7 @@ def exhausted(self:SearchAlgorithm)->bool:
 @register_algorithm('RandomSearch', 'random')
 class RandomSearch(SearchAlgorithm):
     "Structured strategies, then uniformly random actions."
+    races = True
 
 # %% ../../nbs/search/00a_base.ipynb #c023
 def replay(

@@ -30,7 +30,7 @@ class Evolution(SearchAlgorithm):
         "A record's place: misses of what no projection enforces, then the reward."
         return -sum(v for k,v in r.missed.items() if k!='accuracy'),r.reward
     def learn(self, record):
-        if record.reward is not None and record.status!='failed' and record.strategy not in {r.strategy for r in self.done}: self.done.append(record)
+        if record.reward is not None and record.status not in NOT_EVALUATED and record.strategy not in {r.strategy for r in self.done}: self.done.append(record)
         if self.proposals%self.settings.children==0 or not self.best: self.best = sorted(self.done, key=self.worth, reverse=True)[:self.settings.parents]
     def decide(self):
         if not self.best: return self.explore()

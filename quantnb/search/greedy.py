@@ -74,6 +74,6 @@ class BinaryRollback(SearchAlgorithm):
         self.asked.append(k); s = self.path[k]; self.known.add(s)
         return Proposal(s, s, 'search', dict(source='BinaryRollback', given_back=k))
     def learn(self, record):
-        if record.strategy in self.path: self.passed[self.path.index(record.strategy)] = record.status!='failed' and not {*record.missed}-{'compress_ratio'}
+        if record.strategy in self.path: self.passed[self.path.index(record.strategy)] = record.status not in NOT_EVALUATED and not {*record.missed}-{'compress_ratio'}
     @property
     def exhausted(self): return self.middle() is None

@@ -105,7 +105,7 @@ def van_der_corput(n): # n-th point, evenly spread over [0,1) however many are u
 @register_algorithm('MsQuantRL')
 class MsQuantRL(SearchAlgorithm):
     "Thompson sampling over a posterior of layer and pair losses, solved as an integer program."
-    Settings = ModelPolicy
+    Settings,races = ModelPolicy,True
     turns = (1,4,0) # In turn the mean, near it, and far: times `noise_sigma`
     tries,leaders,structured = 3,3,2 # Draws for what is new; best records that an answer is looked for around; structured strategies
     def __init__(self, problem, settings=None, rng=0):
@@ -136,7 +136,7 @@ def bonus(self:MsQuantRL, strategy): return self.problem.bonus(strategy) if self
 def learn(self:MsQuantRL, record):
     "Take a record into the posterior."
     if record.phase=='search': self.searched += 1
-    if record.status=='failed' or record.reward is None or record.strategy in self.records: return
+    if record.status=='failed' or (record.reward is None and 'divergence' not in record.metrics) or record.strategy in self.records: return
     y = self.lost(record)
     if y is None: return
     try: x = self.options.encode(record.strategy)
@@ -152,7 +152,7 @@ def learn(self:MsQuantRL, record):
 def worth(self:MsQuantRL): # What a unit of the modelled loss costs in reward; None: the reward is of the loss alone
     "Found from the records where the reward pays for other things as well."
     if self.problem.bonus is None: return None
-    v = [(y, self.bonus(r.strategy)-r.reward) for r,_,y in self.records.values()]; s = sum(y*y for y,_ in v)
+    v = [(y, self.bonus(r.strategy)-r.reward) for r,_,y in self.records.values() if r.reward is not None]; s = sum(y*y for y,_ in v)
     return max(sum(y*z for y,z in v)/s, 1e-9) if s>0 else 10.
 
 @patch
@@ -163,11 +163,18 @@ def limit(self:MsQuantRL)->float:
         turn = self.settings.front and n>=10 and int((n-9)*self.settings.front)>int((n-10)*self.settings.front)
         return o.least+(min(o.budget, top)-o.least)*(.35+.6*van_der_corput(int((n-9)*self.settings.front))) if turn else o.budget
     if n==0: return top
-    size = lambda ok: [pick(o.bytes, x).sum() for r,x,_ in self.records.values() if bool(r.missed.get('accuracy'))!=ok]
+    size = lambda ok: [pick(o.bytes, x).sum() for r,x,_ in self.records.values() if bool(r.missed.get('accuracy'))!=ok and r.status!='dropped']
     meets = min(size(True), default=top); misses = max((b for b in size(False) if b<meets), default=o.least)
     return (meets*misses)**.5 if n%2 and misses>o.least else o.least+(top-o.least)*van_der_corput(n)
 
 # %% ../../nbs/search/09_msquantrl.ipynb #c020
+@patch
+def executed(self:MsQuantRL, strategy, again=0):
+    "What holds the budget is run as it is: the program has spent what is left, and a projection would make one strategy of many."
+    try: fits = pick(self.options.bytes, self.options.encode(strategy)).sum()<=self.options.budget+1e-9
+    except KeyError: fits = False
+    return strategy if fits else SearchAlgorithm.executed(self, strategy, again)
+
 @patch
 def decide(self:MsQuantRL):
     "Draw losses, solve for them, and take the best answer that is new."
@@ -175,22 +182,26 @@ def decide(self:MsQuantRL):
     if not o.L: return o.base
     table,P = m.sample(self.rng, self.width(self.proposals-1)); budget = self.limit(); ranked = sorted(self.records.values(), key=lambda r: r[2])
     price = self.worth()
-    if price is not None: ranked = sorted(self.records.values(), key=lambda r: -r[0].reward)
+    if price is not None: ranked = sorted((r for r in self.records.values() if r[0].reward is not None), key=lambda r: -r[0].reward)
     leaders = [x for _,x,_ in ranked if pick(o.bytes, x).sum()<=budget][:self.leaders]; around = leaders[0] if leaders else along_hull(m.d+np.where(o.real, 0, np.inf), o.bytes, budget)
     if price is not None: table = table-o.differences(self.bonus, around)/(price*m.factor)
     def answer(more=0.):
         "Options [L] that are new, the best of what the program's answers and their neighbours give."
         f = Program(table+more, o.bytes, budget, m.g, P); x = f.solve(leaders); s = o.decode(x)
-        if p.executed(s) not in self.known: return x
+        if self.executed(s) not in self.known: return x
         (i,k,*_),both = f.pairs(x)
-        for at in np.argsort(both, None)[:200]:
+        spare = None
+        for at in np.argsort(both, None)[:400]:
             a,b = np.unravel_index(at, both.shape)
             if not np.isfinite(both[a,b]): break
             y = x.copy()
             for j in (a,b):
                 if j<len(i): y[i[j]] = k[j]
-            if p.executed(o.decode(y)) not in self.known: return y
-        return x
+            full = f.full(y)
+            if (full or spare is None) and self.executed(o.decode(y)) not in self.known:
+                if full: return y
+                spare = y
+        return x if spare is None else spare
     x = answer()
     if p.latency is None or p.excess(o.decode(x))<=0: return o.decode(x)
     slow = o.differences(p.latency.predict, x); found = [x]; unit = np.where(o.real, m.d, 0).max()/max(abs(slow).max(), 1e-12)

@@ -8,6 +8,7 @@ __all__ = ['Options', 'pick', 'exact', 'hull_steps', 'along_hull', 'Program', 'f
 # %% ../../nbs/search/04_program.ipynb #c003
 import numpy as np
 from fastcore.basics import patch
+from numba import njit
 from ..types import *
 from .codec import *
 from .base import Problem
@@ -110,6 +111,12 @@ class Program:
         return d
 
 @patch
+def full(self:Program, x)->bool:
+    "Whether nothing larger fits: what leaves budget unspent loses more than it has to."
+    more = self.cost-pick(self.cost, x)[:,None]; more = more[np.isfinite(more)&(more>0)]
+    return not len(more) or self.budget-pick(self.cost, x).sum()<more.min()
+
+@patch
 def moves(self:Program, x, near=2, most=384):
     "(layer, option, gain, cost, change of the error) of single changes, to options near by in cost; the `most` promising."
     d = self.linear(x); by = np.argsort(np.where(np.isfinite(self.loss), self.cost, np.inf), 1, kind='stable'); at = np.argsort(by, 1)
@@ -129,16 +136,43 @@ def pairs(self:Program, x):
     both[:n,:n][i[:,None]==i] = np.inf; both[C[:,None]+C>left+1e-9] = np.inf; both[n,n] = np.inf
     return m,both
 
-@patch
-def improve(self:Program, x, steps=60)->np.ndarray:
-    "Exchanges until nothing gains."
-    x = x.copy(); floor = 1e-9*max(1e-12, abs(self.value(x)))
-    for _ in range(steps if len(x) else 0):
-        (i,k,*_),both = self.pairs(x); a,b = np.unravel_index(np.argmin(both), both.shape)
-        if not both[a,b]<-floor: break
-        for j in (a,b):
-            if j<len(i): x[i[j]] = k[j]
+@njit(cache=True, error_model='numpy')
+def _exchange(loss, cost, g, gamma, order, x, budget, near, most, steps, floor):
+    "Best exchange of one or two layers, again and again; `x` is changed in place."
+    L,K = loss.shape; I,O = np.empty(2*near*L, np.int64),np.empty(2*near*L, np.int64); D,C,H = np.empty(2*near*L),np.empty(2*near*L),np.empty(2*near*L)
+    for _ in range(steps):
+        h,left = np.empty(L),budget
+        for l in range(L): h[l] = g[l,x[l]]; left -= cost[l,x[l]]
+        pull = gamma@h; n = 0
+        for l in range(L):
+            at = 0
+            while order[l,at]!=x[l]: at += 1
+            for p in range(max(0, at-near), min(K, at+near+1)):
+                k = order[l,p]
+                if p!=at and np.isfinite(loss[l,k]): I[n],O[n],D[n],C[n],H[n] = l,k,loss[l,k]-loss[l,x[l]]+(g[l,k]-h[l])*pull[l],cost[l,k]-cost[l,x[l]],g[l,k]-h[l]; n += 1
+        if n>most: # cheap ones that lose little, dear ones that gain much
+            keep = np.sort(np.argsort(D[:n]+np.abs(D[:n]).mean()*C[:n]/max(np.abs(C[:n]).mean(), 1e-12))[:most])
+            for u in range(most): v = keep[u]; I[u],O[u],D[u],C[u],H[u] = I[v],O[v],D[v],C[v],H[v]
+            n = most
+        best,a,b = -floor,-1,-1
+        for u in range(n):
+            if C[u]<=left+1e-9 and D[u]<best: best,a,b = D[u],u,-1
+            for v in range(u):
+                if I[u]!=I[v] and C[u]+C[v]<=left+1e-9:
+                    w = D[u]+D[v]+gamma[I[u],I[v]]*H[u]*H[v]
+                    if w<best: best,a,b = w,u,v
+        if a<0: break
+        x[I[a]] = O[a]
+        if b>=0: x[I[b]] = O[b]
     return x
+
+@patch
+def improve(self:Program, x, steps=60, near=2, most=384)->np.ndarray:
+    "Exchanges until nothing gains."
+    if not len(x): return x.copy()
+    floor = 1e-9*max(1e-12, abs(self.value(x))); order = np.argsort(np.where(np.isfinite(self.loss), self.cost, np.inf), 1, kind='stable'); nothing = self.g is None
+    g,gamma = (np.zeros(self.loss.shape),np.zeros((len(x),len(x)))) if nothing else (self.g,self.gamma)
+    return _exchange(*(np.ascontiguousarray(v, float) for v in (self.loss, self.cost, g, gamma)), order, np.array(x, np.int64), float(self.budget), near, most, steps, floor)
 
 @patch
 def solve(self:Program,

@@ -1,0 +1,39 @@
+"A candidate that is clearly behind is dropped before it is evaluated; a floor is kept with confidence or the verdict says that it is not sure; the time box ends a search."
+import json, numpy as np, pytest
+from quantnb.task import lesson_task
+from quantnb.types import Record, Strategy, Targets
+from quantnb.run.pipeline import SearchPipeStep
+from quantnb.run.prepare import episode
+from quantnb.run.report import target_lines
+
+@pytest.fixture(scope='module')
+def search(tmp_path_factory):
+    s = SearchPipeStep(lesson_task(targets=Targets(compress_ratio=83, acc_threshold=.05, acc_threshold_mode='drop'), bits=[2,4,8], max_episode=10, local_base_path=str(tmp_path_factory.mktemp('acceptance'))), progress=False)
+    s.run(); return s
+
+def test_what_is_clearly_behind_costs_no_evaluation(search):
+    p = search.prepared; ps = [l.path for l in p.graph.quantizable]; good = [Strategy.uniform(ps, 8, 8)]*3; calls = []
+    run = p.task.fns['evaluate']; p.task.fns['evaluate'] = lambda net: calls.append(1) or run(net)
+    try: bad,fine,alone = episode(p, Strategy.uniform(ps, 2, 8), good),episode(p, Strategy.uniform(ps, 8, 8), good),episode(p, Strategy.uniform(ps, 2, 8))
+    finally: p.task.fns['evaluate'] = run
+    assert len(calls)==2 and 'clearly above' in bad.notes['dropped'] and 'accuracy' not in bad.metrics and not bad.failed
+    assert bad.metrics['divergence']==pytest.approx(alone.metrics['divergence'], rel=1e-6) and bad.samples==0<fine.samples and fine.metrics['accuracy']>0
+
+def test_a_dropped_record_is_no_candidate_but_is_learned_from(search):
+    h = search.history; ps = [l.path for l in search.graph.quantizable]; r = Record(99, Strategy.uniform(ps, 2, 8), metrics=dict(divergence=.5), status='dropped', reason='clearly above')
+    assert not r.feasible and Record.from_json(json.loads(json.dumps(r.to_json())))==r
+    h.append(r)
+    try: assert r not in h.ok and r not in h.ranked() and h.best() is not r
+    finally: h.records.pop()
+    n = len(search.agent.model); search.agent.learn(r); assert len(search.agent.model)==n+1
+
+def test_the_verdict_says_how_sure_it_is(search):
+    a = search.history.result['acceptance']; lines = '\n'.join(target_lines(search.history))
+    assert a['upper']>a['drop'] and a['data']=='confirm' and a['assured']==(a['upper']<=a['allowed']+1e-9) and 0<a['samples'] and 0<=a['changed']<=a['samples']
+    assert ('sure  ' if a['assured'] else 'unsure') in lines and f"{a['upper']:.4g}" in lines
+    rows = search.history.result['confirm']['candidates']; assert all(r['drop_bound'] is not None for r in rows)
+    unsure = {**search.history.result, 'acceptance':{**a, 'assured':False, 'needed':12345}}; assert '12,345 samples would show' in '\n'.join(target_lines(unsure))
+
+def test_the_time_box_ends_the_search(tmp_path):
+    s = SearchPipeStep(lesson_task(targets=Targets(compress_ratio=83), max_episode=50, max_seconds=1e-3, local_base_path=str(tmp_path)), progress=False); h = s.run()
+    assert h.stop_reason=='max_seconds' and len(h)==1 and h.result['episode']==0 and 'max_seconds' in h.ended
