@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['searches', 'ranges', 'transforms', 'roundings', 'bias_corrections', 'engines', 'runners', 'hooks', 'DATA', 'WIDTHS',
-           'KINDS', 'NOT_EVALUATED', 'STOPS', 'QuantnbError', 'InputError', 'TrialError', 'DeviceLost', 'Mistake',
-           'ConfigError', 'md_cell', 'Registry', 'on_data', 'OwnWidth', 'Bits', 'Strategy', 'Layer', 'Targets',
-           'Record', 'Outcome', 'Latency', 'History', 'shown_once', 'sha256', 'Artifact', 'write_atomic']
+           'KINDS', 'NOT_EVALUATED', 'STOPS', 'QuantnbError', 'InputError', 'TrialError', 'DiskError', 'DeviceLost',
+           'Mistake', 'ConfigError', 'md_cell', 'Registry', 'on_data', 'OwnWidth', 'Bits', 'Strategy', 'Layer',
+           'Targets', 'Record', 'Outcome', 'Latency', 'History', 'shown_once', 'sha256', 'Artifact', 'write_atomic']
 
 # %% ../nbs/00_types.ipynb #c003
-import difflib, hashlib, html, json, math, os, re
+import contextlib, difflib, errno, hashlib, html, json, math, os, re, shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -31,6 +31,19 @@ class InputError(QuantnbError):
 
 class TrialError(QuantnbError):
     "One candidate failed; the search records it and goes on."
+
+class DiskError(QuantnbError, OSError):
+    "A file could not be written; what was there before is still there."
+    @classmethod
+    def of(cls,
+        path, # That could not be written
+        e:OSError,
+        then:str='', # What to do when there is room
+    ):
+        if isinstance(e, cls): return e
+        full = e.errno in (errno.ENOSPC,errno.EDQUOT,errno.EFBIG); what = f'{path} cannot be written: {e.strerror or e}'
+        with contextlib.suppress(OSError): what += f' ({shutil.disk_usage(Path(path).parent).free/1e6:,.0f} MB are free there)'*full
+        return cls(what, ('make room there, or raise the limit' if full else 'see that the folder can be written')+(f'; {then}' if then else ''))
 
 class DeviceLost(QuantnbError):
     "The device that measures does not answer any more; `on_device_lost` in the yml says what comes of it."
@@ -422,7 +435,12 @@ def write_atomic(
     path, # File to replace
     text, # str, bytes, or a list of buffers that follow one another
 ):
-    "Write beside `path`, flush to disk, then rename."
+    "Write beside `path`, flush to disk, then rename; `DiskError`, with nothing left beside it, if that cannot be."
     path = Path(path); tmp = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    with open(tmp, 'wb') as f: f.writelines(text if isinstance(text, list) else [text.encode() if isinstance(text, str) else text]); f.flush(); os.fsync(f.fileno())
-    os.replace(tmp, path)
+    try:
+        with open(tmp, 'wb') as f: f.writelines(text if isinstance(text, list) else [text.encode() if isinstance(text, str) else text]); f.flush(); os.fsync(f.fileno())
+        os.replace(tmp, path)
+    except BaseException as e:
+        with contextlib.suppress(OSError): tmp.unlink(missing_ok=True)
+        if isinstance(e, OSError): raise DiskError.of(path, e) from e
+        raise

@@ -97,7 +97,7 @@ def sensitivities(
     progress=None, # Called with the share that is done
 )->Sensitivity:
     "Divergence of every layer at every width."
-    t0,o = time.time(),builder.o
+    t0,o = time.monotonic(),builder.o
     paths = list(paths or dict.fromkeys(builder.path[n.name] for n in builder.ops if n.name in builder.path))
     st = Strategy.uniform(builder.q.layers, base.w, base.a); S = _Suffixes(builder, st)
     parts = list(_parts(inputs or builder.inputs or builder.q.inputs, rows, rows_that_fit(16*o.row_bytes, chunk), o))
@@ -111,7 +111,7 @@ def sensitivities(
             if progress: progress(1-len(todo)/max(1, k))
     b0 = same.value
     table = {(p,base):b0 for p in paths}|{k: d.value if d.parts else b0 for k,d in scores.items()}
-    return Sensitivity({(p,b):table[p,b] for p in paths for b in [*widths, *[base]*(base not in widths)]}, b0, st, n, time.time()-t0)
+    return Sensitivity({(p,b):table[p,b] for p in paths for b in [*widths, *[base]*(base not in widths)]}, b0, st, n, time.monotonic()-t0)
 
 def _float_answers(o, parts):
     "(parts, what the float graph answers to each), as many as their outputs' bytes allow."

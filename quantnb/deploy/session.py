@@ -73,30 +73,30 @@ def parity(
 def _answers(reference, xs, n, seconds):
     "(what the reference answers, `n` rows at a time, until the time is used up; seconds a row)."
     m = min(n, 4, len(xs[0])); reference(*next(cut(xs, m))) # the first call may compile
-    outs,t,row_seconds = [],time.time(),[]
+    outs,t,row_seconds = [],time.monotonic(),[]
     for part in cut(xs, m):
-        begun = time.time(); outs.append(as_arrays(reference(*part)))
-        if len(part[0])==m or not row_seconds: row_seconds.append((time.time()-begun)/len(part[0]))
-        if time.time()-t>seconds: break
+        begun = time.monotonic(); outs.append(as_arrays(reference(*part)))
+        if len(part[0])==m or not row_seconds: row_seconds.append((time.monotonic()-begun)/len(part[0]))
+        if time.monotonic()-t>seconds: break
     return join(outs),max(min(row_seconds), 1e-6)
 
 def _at(s, xs, ref, b, kinds, seconds):
     "Agreement with `b` rows in each run."
-    a,n,t = Agreement(kinds),len(xs[0]),time.time()
+    a,n,t = Agreement(kinds),len(xs[0]),time.monotonic()
     for k in range(0, n, b):
         ids = np.resize(np.arange(k, n), b) if n-k<b else np.arange(k, k+b); m = min(b, n-k) # too few rows are repeated
         outs = s.run(None, feed_of(s, tuple(x[ids] for x in xs)))
         a.update(tuple(r[k:k+m] for r in ref), tuple(o[:m] for o in outs))
-        if time.time()-t>seconds: break
+        if time.monotonic()-t>seconds: break
     return a.result
 
 def _whole(s, reference, inputs, kinds, seconds):
     "A graph whose batch cannot be cut: each forward as it was fed, by the number of its rows."
     res,t = {},None
     for xs in inputs:
-        ref = as_arrays(reference(*xs)); t = t or time.time()
+        ref = as_arrays(reference(*xs)); t = t or time.monotonic()
         res.setdefault(row_count(xs), Agreement(kinds)).update(ref, s.run(None, feed_of(s, xs)))
-        if time.time()-t>seconds: break
+        if time.monotonic()-t>seconds: break
     return {n:a.result for n,a in res.items()}
 
 # %% ../../nbs/deploy/02_session.ipynb #c014

@@ -100,7 +100,7 @@ def check_functions(
         if r.path and r.path not in read: look(f'{k}: path', r.path, Path(r.path) if Path(r.path).is_file() else None, Path(r.path).is_file())
     if bad or unknown: return bad,unseen
     def want(key, name, names):
-        if name not in names: bad.append(Mistake(key, f'there is no function "{name}" in {", ".join(read)}{did_you_mean(name, names)}'))
+        if name not in names: bad.append(Mistake(key, f'there is no function "{name}" in {", ".join(read) or "register.modules, which is empty"}{did_you_mean(name, names)}'))
     for m in reg.modules:
         for name in m.all(): want('register.modules', name, read[m.module])
     known = {name for m in reg.modules for name in m.all()}|{n for ns in read.values() for n in ns}

@@ -47,16 +47,16 @@ def measure_pace(
     from quantnb.rows import row_count
     from quantnb.run.trial import measure, time_limit
     c,g,q = task.config,engine.graph,engine.quantizer; ls = g.quantizable; w = c.w_bits[-1]; s = Strategy.uniform([l.path for l in ls], w, w if c.a_bits is None else c.a_bits[-1])
-    def took(f): t = time.time(); r = f(); return time.time()-t,r
+    def took(f): t = time.monotonic(); r = f(); return time.monotonic()-t,r
     rounding,_ = took(lambda: [q.weight(l.path, w) for l in ls])
     first,opening = (took(lambda: exporter.builder.open(s))[0] for _ in range(2)) if exporter.builder else (0.,0.) # the first one finds the ranges of the activations
     with tempfile.TemporaryDirectory() as d: writing,_ = took(lambda: exporter.write(s, d))
     def evaluate(net):
-        before = engine.samples; t = time.time()
+        before = engine.samples; t = time.monotonic()
         try:
             with time_limit(seconds, engine.meter): task.run('evaluate', net)
-        except TrialError: return time.time()-t,engine.samples-before,True
-        return time.time()-t,engine.samples-before,False
+        except TrialError: return time.monotonic()-t,engine.samples-before,True
+        return time.monotonic()-t,engine.samples-before,False
     start = engine.start or {}; one,n,_ = (start['seconds'],engine.samples,False) if start else evaluate(engine.net(None))
     if not start: n = max(1, n)
     quantized,seen,cut = evaluate(engine.net(s))

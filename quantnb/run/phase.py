@@ -25,7 +25,7 @@ class Phase:
         show:bool=True, # Whether to draw at all
         say=None, # Called with (name, share or None) as well, as the panel does
     ):
-        self.name,self.seconds,self.say,self.begun,self.done = name,seconds,say,time.time(),None
+        self.name,self.seconds,self.say,self.begun,self.done = name,seconds,say,time.monotonic(),None
         self.log = show and not sys.stderr.isatty() and 'ipykernel' not in sys.modules; show = show and not self.log # a file, or a pipe
         self.bar = tqdm(total=100, desc=name, leave=False, disable=not show, delay=self.delay, file=sys.stderr, dynamic_ncols=True, bar_format=self._format(seconds is not None))
         self.over = threading.Event()
@@ -36,7 +36,7 @@ class Phase:
         while not self.over.wait(self.every): self.draw()
     def draw(self):
         "Show the state as it is now; time left is not shown any more once the phase takes longer than was expected."
-        s = self.done if self.done is not None else (time.time()-self.begun)/self.seconds if self.seconds else None
+        s = self.done if self.done is not None else (time.monotonic()-self.begun)/self.seconds if self.seconds else None
         if self.done is None and s is not None and s>=1: s = None; self.bar.bar_format = self._format(False)
         if s is not None: self.bar.n = round(100*s)
         self.bar.refresh()
@@ -47,7 +47,7 @@ class Phase:
         self.done = done
     def close(self):
         self.over.set(); self.bar.close()
-        if self.log: print(f'{self.name}: {span(time.time()-self.begun)}', file=sys.stderr, flush=True)
+        if self.log: print(f'{self.name}: {span(time.monotonic()-self.begun)}', file=sys.stderr, flush=True)
 
 # %% ../../nbs/run/00a_phase.ipynb #c006b
 @contextlib.contextmanager

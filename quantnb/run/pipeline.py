@@ -79,6 +79,7 @@ class SearchPipeStep:
         self.dir = folder or TaskDir(self.config.base_path, task_id or self.config.task_id, self.config.name)
         self.stop,self.ready,self.seen,self.phases,self.memory,self.say = False,False,{},{},{},None
         self.prepared,self.agent,self.reward = Prepared(task, self.phase),None,None # filled by `prepare`
+        self.within = '' # name of the phase that is under way, or in which the search has ended
         self.walk = None # of rounding in sequence, as long as strategies are compared
         self.turn = contextlib.nullcontext() # entered for every piece of work; a lock if others in this process use MindSpore
     def __repr__(self): return f'SearchPipeStep({self.dir.task_id}: {f"{len(self.history)} of {self.config.policy.max_episode} episodes" if self.ready else "not prepared"})'
@@ -86,10 +87,11 @@ class SearchPipeStep:
     def phase(self, name, total=None):
         "A named part of the work: its time is kept, and the terminal shows it; gives a function that takes the share that is done."
         if total is None: total = self.expect(name)
-        begun = time.time(); bar = Phase(name, total, self.progress, self.say); self.dir.doing(name, total)
-        try: yield bar.share
+        begun = time.monotonic(); bar = Phase(name, total, self.progress, self.say); self.dir.doing(name, total)
+        self.within = name
+        try: yield bar.share; self.within = ''
         finally:
-            bar.close(); self.dir.doing(''); self.phases[name] = round(self.phases.get(name, 0.)+time.time()-begun, 3)
+            bar.close(); self.dir.doing(''); self.phases[name] = round(self.phases.get(name, 0.)+time.monotonic()-begun, 3)
             give_back(); self.memory[name] = round(resident()/1e9, 3)
 
 # %% ../../nbs/run/02_pipeline.ipynb #c008c
@@ -163,6 +165,7 @@ def prepare(self:SearchPipeStep):
     "The first act, the search algorithm, and the folder."
     if self.ready: return self
     if self.dir._lock is None: self.dir.open(self.resume)
+    self.resume = self.resume and self.dir.begun # a task that was killed before its first line starts anew
     try:
         if self.resume: self.keep_warmup()
         p = self.prepared = prepare(self.task, self.phase, self.dir.read()[0] if self.resume else None)
@@ -226,14 +229,14 @@ RACED = {'accuracy','compress_ratio','size_kb','flops','bops','macs','params','d
 @patch
 def step(self:SearchPipeStep)->Record:
     "One episode: stages 3 to 8."
-    begun,known = time.time(),len(self.history); proposal = self.agent.propose(self.history)
+    begun,known = time.monotonic(),len(self.history); proposal = self.agent.propose(self.history)
     old = self.seen.get(proposal.strategy)
     if old is None:
         self.dir.trying(proposal.strategy); outcome = episode(self.prepared, proposal.strategy, self.to_beat(proposal.strategy))
         if outcome.failed and self.stop: raise KeyboardInterrupt # pressed inside an operator, which made another exception of it
     else: outcome = Outcome(proposal.strategy, old.metrics)
     r = self.record(proposal, outcome, known, old)
-    return self.take(replace(r, seconds=time.time()-begun))
+    return self.take(replace(r, seconds=time.monotonic()-begun))
 
 # %% ../../nbs/run/02_pipeline.ipynb #c019
 STOPPING = '\nstopping: the forward call under way ends, then the files of the best so far are written; Ctrl-C once more ends at once, and what is on disk stays'
@@ -315,11 +318,11 @@ def why_withdrawn(self:SearchPipeStep,
     return f'its accuracy is {accuracy:.6g}, that of the simulation {simulated:.6g}'
 
 @patch
-def withdraw(self:SearchPipeStep, best:Record, info:dict):
+def withdraw(self:SearchPipeStep, best:Record, info:dict, folder:Path):
     "Take an ONNX file and its parts away if there is a reason: a wrong file is not handed over."
     self.left_out = {f:why for f,why in (('onnx',self.exporter.why),('mindir',self.exporter.why_mindir)) if why}
     if not (why := self.why_withdrawn(best, info['onnx']['accuracy'])): return
-    for f in [f for f in info if f=='onnx' or f.endswith('.onnx')]: (self.dir.output/info.pop(f)['path']).unlink(missing_ok=True)
+    for f in [f for f in info if f=='onnx' or f.endswith('.onnx')]: (folder/Path(info.pop(f)['path']).name).unlink(missing_ok=True)
     self.left_out['onnx'] = f'not handed over: {why}'; log.warning('the ONNX file is %s', self.left_out['onnx'])
 
 # %% ../../nbs/run/02_pipeline.ipynb #c023h
@@ -327,29 +330,31 @@ def withdraw(self:SearchPipeStep, best:Record, info:dict):
 def file_info(self:SearchPipeStep,
     best:Record,
     scored:bool, # Whether the search has scored this very graph, so that the file needs no evaluation of its own
+    folder:Path, # Where they are written
 )->dict: # Format, or name of a part's file, to dict(path, bytes, sha256, ...)
     "Write the files of a record; what is known of each."
-    begun = time.time(); files = self.exporter.write(best.strategy, self.dir.best_dir); self.writing = time.time()-begun
+    begun = time.monotonic(); files = self.exporter.write(best.strategy, folder); self.writing = time.monotonic()-begun
     self.left_out = {f:why for f,why in (('onnx',self.exporter.why),('mindir',self.exporter.why_mindir)) if why}
     info = {f: dict(path=f'best/{Path(a.path).name}', bytes=a.bytes, sha256=a.sha256) for f,a in files.items()}
     if 'onnx' in files:
         macs = integer_macs(Path(files['onnx'].path), self.exporter.float)
-        accuracy = best.metrics['accuracy'] if scored else self.file_metrics(best.strategy, folder=self.dir.best_dir).get('accuracy')
+        accuracy = best.metrics['accuracy'] if scored else self.file_metrics(best.strategy, folder=folder).get('accuracy')
         info['onnx'].update(accuracy=accuracy, parity=self.best_parity(best.strategy), latency=best.metrics.get('latency'),
             integer_macs=macs['share'], integer_macs_of_all=macs['share_of_all'], float_layers=macs['float_layers'])
-        self.withdraw(best, info)
+        self.withdraw(best, info, folder)
     return info
 
 @patch
 def write_best(self:SearchPipeStep, b:Record, final:dict=None):
-    "The files and `best.json` of a record."
-    info = self.file_info(b, final is None and self.engine.deployed is not None) # at the end the file itself is scored
+    "The files and `best.json` of a record, handed over together."
+    folder = self.dir.stage() if final is None else self.dir.staged/'files' # `deliver` has begun to fill it
+    info = self.file_info(b, final is None and self.engine.deployed is not None, folder) # at the end the file itself is scored
     h = self.history; missed = (final or {}).get('missed', b.missed)
     samples = {k:v for k,v in {**h.samples, **self.exporter.scored}.items() if v}
     d = dict(samples=samples, task_id=self.dir.task_id, episode=b.episode, feasible=not missed, missed=missed, stop_reason=h.stop_reason or 'running', reward=b.reward, strategy=b.strategy.to_json(),
         metrics=b.metrics, float=self.float, left_out=self.left_out, noise=self.noise, phases=self.phases, memory=self.memory, peak_gb=round(peak()/1e9, 3), targets=self.config.targets.to_json(), files=info, episodes=len(h), forward_samples=sum(r.forward_samples for r in h), seconds=sum(r.seconds for r in h))
     if final: d.update({k:v for k,v in final.items() if k!='missed'})
-    write_atomic(self.dir.best_file, json.dumps(clean(d), indent=1))
+    self.dir.publish(d)
     return d
 
 @patch
@@ -571,7 +576,7 @@ def fastest_file(self:SearchPipeStep)->dict: # strategy, left, latency, ratio an
     if found is None: return None
     m = {**self.cost.metrics(found.strategy), 'latency':found.times['fastest'].median, 'latency_ratio':found.ratio, **self.file_metrics(found.strategy)}
     log.warning('the chosen file takes %.2f times the time of float on the device; with %d of its layers left float it takes %.2f times', found.chosen_ratio, len(found.left), found.ratio)
-    self.dir.best_dir.mkdir(parents=True, exist_ok=True); write_atomic(self.dir.best_dir/'model.fastest.onnx', self.exporter.builder.parts(found.strategy))
+    write_atomic(self.dir.staged/'files'/'model.fastest.onnx', self.exporter.builder.parts(found.strategy))
     return dict(strategy=found.strategy.to_json(), left=list(found.left), latency=m['latency'], ratio=found.ratio, chosen_ratio=found.chosen_ratio, accuracy=m.get('accuracy'), compress_ratio=m['compress_ratio'], missed=self.config.targets.missed(m, self.float['accuracy']), path='best/model.fastest.onnx')
 
 # %% ../../nbs/run/02_pipeline.ipynb #c027m
@@ -598,11 +603,11 @@ def deliver(self:SearchPipeStep):
     "Confirm, fill the table, write and check the files of the choice."
     with self.phase('confirmation'): self.chosen,self.delivered,final = self.confirm()
     with self.phase('final table'): final['table'] = self.table = self.final_table(self.chosen, self.delivered, final.get('confirm'))
-    self.walk = None
+    self.walk = None; folder = self.dir.stage()
     if self.is_slow():
         with self.phase('fastest file'): final['fastest'] = self.fastest_file()
-    with self.phase('writing the files'): self.exporter.release(); self.exporter.write(self.delivered, self.dir.best_dir)
-    with self.phase('agreement of the files'): final['parity'] = self.exporter.check(self.delivered, {f: self.dir.best_dir/f'model.{f}' for f in self.exporter.formats}, seconds=4.)
+    with self.phase('writing the files'): self.exporter.release(); self.exporter.write(self.delivered, folder)
+    with self.phase('agreement of the files'): final['parity'] = self.exporter.check(self.delivered, {f: folder/f'model.{f}' for f in self.exporter.formats}, seconds=4.)
     with self.phase('evaluating the file'): self.result = self.write_best(replace(self.chosen, strategy=self.delivered), final)
 
 @patch

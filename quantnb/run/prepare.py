@@ -133,14 +133,14 @@ def float_latency(self:Prepared)->Latency:
 @patch
 def float_reference(self:Prepared)->dict: # Metrics of the float network
     "A0, S0, F0 and T0."
-    begun = time.time(); before = self.engine.samples; first = self.engine.start
+    begun = time.monotonic(); before = self.engine.samples; first = self.engine.start
     if not first: self.engine.meter.record(2000)
     try:
         with time_limit(self.config.timeout, self.engine.meter): res = {**self.cost.metrics(Strategy()), **self.trainer(None)}
     except (TrialError, SystemExit) as e: raise InputError(f'the float network cannot be evaluated: {getattr(e, "what", "the evaluation calls sys.exit()")}', 'check the checkpoint and the evaluation function') from e
     finally:
         if not first: self.engine.fed_inputs = self.engine.meter.recorded()
-    self.float_seconds,self.float_samples = time.time()-begun,self.engine.samples-before
+    self.float_seconds,self.float_samples = time.monotonic()-begun,self.engine.samples-before
     if not first and self.float_seconds<20: first = self.trainer(None) # is it the same again?
     self.noise = abs(first['accuracy']-res['accuracy']) if first else 0.
     self.warn_of(first, res)
@@ -275,7 +275,7 @@ def make_problem(self:Prepared, progress=None)->Problem:
     "Stages 2 and 3 up to the first proposal: sensitivities, features, budget, structured strategies."
     c,s = self.config,self.config.search; quantizer,threshold = self.engine.quantizer,c.targets.compress_ratio
     space = QuantRLCodec(self.graph.layers, c.w_bits, c.a_bits, pin_bits(c, self.graph))
-    t = time.time(); self.losses = {(l.path,b): weight_loss(quantizer, l, b) for l in self.graph.quantizable for b in c.w_bits}; self.rounding_seconds = (time.time()-t)/len(c.w_bits)
+    t = time.monotonic(); self.losses = {(l.path,b): weight_loss(quantizer, l, b) for l in self.graph.quantizable for b in c.w_bits}; self.rounding_seconds = (time.monotonic()-t)/len(c.w_bits)
     budget = Projection(space, self.cost, threshold, self.losses, s.wall) if threshold and s.enforce_constraint else None
     self.sensitivity = self.measure_sensitivity(progress=progress); measured = divergence_loss(self.sensitivity)
     self.features = features(self.graph, measured or self.losses)
@@ -388,8 +388,8 @@ def episode(
     rivals=(), # Strategies that are no larger and known to be good: what is clearly behind all of them is dropped before it is evaluated
 )->Outcome: # Metrics, or why there are none
     "The second act: stages 4 to 7 of one strategy."
-    begun,before = time.time(),prepared.engine.samples
-    def outcome(metrics, failed='', **notes): return Outcome(strategy, metrics, failed, time.time()-begun, prepared.engine.samples-before, notes)
+    begun,before = time.monotonic(),prepared.engine.samples
+    def outcome(metrics, failed='', **notes): return Outcome(strategy, metrics, failed, time.monotonic()-begun, prepared.engine.samples-before, notes)
     try:
         with time_limit(prepared.config.timeout, prepared.engine.meter):
             cost,trainer = prepared.cost.metrics(strategy),prepared.trainer

@@ -140,7 +140,7 @@ def serves(
     e, # An `OrtEngine`, calibrated
 )->dict: # accuracy of the float graphs, seconds of the evaluation, compared_rows
     "Evaluate the float graphs by the user's function, and compare what they answer with the network, on samples that it fed; `Unsupported` if the graphs cannot stand for the network."
-    t,before = time.time(),e.deployed.calls; e.meter.record(2000)
+    t,before = time.monotonic(),e.deployed.calls; e.meter.record(2000)
     try:
         with time_limit(task.config.timeout, e.meter): accuracy = evaluate(e.net(None), lambda n: task.run('evaluate', n), task.metric_name(), e.meter)['accuracy']; e.float_seen = e.meter.seen
     except KeyboardInterrupt: raise
@@ -151,7 +151,7 @@ def serves(
             with time_limit(task.config.timeout, e.simulation.meter): task.run('evaluate', e.simulation.net(None))
         raise Unsupported(f'the evaluation does not run on the exported graphs ({x.what if isinstance(x, QuantnbError) else f"{type(x).__name__}: {x}"})') from x
     finally: e.fed_inputs = e.meter.recorded()
-    seconds = time.time()-t
+    seconds = time.monotonic()-t
     if e.deployed.calls==before: log.warning('the evaluation has not run the network it was given: every strategy will have the accuracy of whatever it did run; evaluate the network that is its argument')
     rows = 0
     for xs in [*e.fed_inputs[:1], *e.quantizer.inputs[:1]]:
@@ -327,13 +327,13 @@ def _check_mindir(self:Exporter, strategy, file, inputs, batches, seconds):
     sim.net(strategy); c,s = sim.meter.calls,sim.meter.samples
     try: # one network after the other: together they would be held twice
         for k in range(0, row_count(xs), n):
-            want.append(sim.forward(*part(k, n))); begun = begun or time.time()
-            if time.time()-begun>seconds/2 or sum(o.nbytes for w in want for o in w)>WORK//2: break
+            want.append(sim.forward(*part(k, n))); begun = begun or time.monotonic()
+            if time.monotonic()-begun>seconds/2 or sum(o.nbytes for w in want for o in w)>WORK//2: break
     finally: sim.meter.calls,sim.meter.samples = c,s; sim.net(None); give_back()
     net,begun,a = load(file),None,Agreement(kinds)
     for k,w in enumerate(want):
-        a.update(w, as_arrays(net(*part(k*n, n)))); begun = begun or time.time()
-        if time.time()-begun>seconds/2: break
+        a.update(w, as_arrays(net(*part(k*n, n)))); begun = begun or time.monotonic()
+        if time.monotonic()-begun>seconds/2: break
     return worst({n:a.result})
 
 # %% ../../nbs/run/01_trial.ipynb #c018

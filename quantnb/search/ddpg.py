@@ -111,10 +111,10 @@ class HAQ(SearchAlgorithm):
         n,f = max(1, len(self.space)*self.settings.replay_per_layer),self.features.norm.shape[1]
         self.memory = [np.zeros((n,k), np.float32) for k in (f,1,1,f,1)] # s, a, r, s', 0 at the end
         self.stored,self.updates,self.searched,self.baseline = 0,0,0,None
-        t = time.time(); self.learner = Learner(f, self.settings, self.rng)
+        t = time.monotonic(); self.learner = Learner(f, self.settings, self.rng)
         shapes = [(self.settings.batch_size,k) for k in (f,1,1,f,1)]
         with graph_mode(): self.learner.compile(*[ms.Tensor(np.zeros(o, np.float32)) for o in shapes+[(),()]])
-        self.compile_seconds = time.time()-t
+        self.compile_seconds = time.monotonic()-t
         self._sync()
     @property
     def noise(self): return self.settings.noise_sigma*self.settings.noise_decay**self.searched # of the next proposal
