@@ -15,7 +15,7 @@ import mindspore as ms
 from dataclasses import replace
 from fastcore.basics import patch
 from ..types import *
-from ..rows import check_memory, cut
+from ..rows import COMPARED_ROWS, check_memory, cut
 from ..config import Config
 from ..task import *
 from ..graph.ir import *
@@ -31,6 +31,7 @@ from ..search.ilp import *
 from ..search.greedy import *
 from ..search.evolution import *
 from ..search.msquantrl import *
+from ..search.iqp import *
 from ..search.seeds import *
 from ..quant.qnet import *
 from ..quant.moments import *
@@ -271,6 +272,12 @@ def first_strategies(self:Prepared,
     return starts
 
 @patch
+def pairs_allowed(self:Prepared, space)->int:
+    "Pairs of layers that an algorithm may try together, by a count of operations: as much as the sensitivities may cost."
+    ls = [l for l in self.graph.quantizable if l.path not in space.pin]
+    return int(min(2*len(ls), SENSITIVITY_MACS/max(1, COMPARED_ROWS*sum(l.macs for l in self.graph.quantizable))))
+
+@patch
 def make_problem(self:Prepared, progress=None)->Problem:
     "Stages 2 and 3 up to the first proposal: sensitivities, features, budget, structured strategies."
     c,s = self.config,self.config.search; quantizer,threshold = self.engine.quantizer,c.targets.compress_ratio
@@ -281,7 +288,7 @@ def make_problem(self:Prepared, progress=None)->Problem:
     self.features = features(self.graph, measured or self.losses)
     starts = self.first_strategies(space, budget, measured)
     acts,own = activation_loss(self.sensitivity) if c.a_bits else None,bonus(make_reward(self.task, dict(accuracy=1.)|self.float), self.cost)
-    self.problem = Problem(space, c.targets, self.cost, budget, measured or self.losses, self.features, self.latency_model, tuple(starts), acts, own)
+    self.problem = Problem(space, c.targets, self.cost, budget, measured or self.losses, self.features, self.latency_model, tuple(starts), acts, own, self.engine.divergence_of, self.pairs_allowed(space))
     return self.problem
 
 # %% ../../nbs/run/01a_prepare.ipynb #c018

@@ -36,6 +36,8 @@ class Problem:
     starts:tuple=() # Structured strategies, executed first and as they are
     activations:dict=None # (layer path, width of the activation) to what it adds to the loss, where that was measured
     bonus:object=None # Function of a strategy: its reward if it lost nothing; None: the reward is of the loss alone
+    measure:object=None # Function of a strategy: its divergence on the samples of the sensitivities; None where nothing can be run
+    pairs:int=0 # Pairs of layers that may be measured before the first episode
     def executed(self, strategy, rng=None, spread=0.):
         "What is executed when a strategy is proposed."
         if self.project is None: return strategy

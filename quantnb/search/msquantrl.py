@@ -14,6 +14,7 @@ from ..config import ModelPolicy
 from .codec import *
 from .base import *
 from .program import *
+from .iqp import pair_terms
 
 # %% ../../nbs/search/09_msquantrl.ipynb #c006
 class LossModel:
@@ -22,7 +23,9 @@ class LossModel:
     def __init__(self,
         loss:np.ndarray, # [L,K] measured; infinite where there is no option
         order:np.ndarray=None, # [L,K] width of each option, so that a wider one never loses more; None: as they are
+        gamma:np.ndarray=None, # [L,L] measured interactions, the mean of the pairs; None: 0
     ):
+        self.gamma = np.zeros((len(loss),len(loss))) if gamma is None else gamma
         self.real = np.isfinite(loss); d = np.where(self.real, np.maximum(loss, 0), np.nan)
         at = np.where(np.isfinite(d)&(d>0), d, np.nan); typical = np.nanmedian(at) if np.isfinite(at).any() else 1.
         with np.errstate(all='ignore'): column = np.array([np.nanmedian(c) if np.isfinite(c).any() else 0. for c in at.T])
@@ -40,7 +43,7 @@ def kernels(self:LossModel):
     "[N,N] covariances of the records' losses for deviations of one: common factor, layers, options, pairs; and each record's measured sum."
     U = np.stack([pick(self.d, x) for x in self.X]); S = U@U.T; same = np.zeros_like(S)
     for k in range(self.d.shape[1]): V = U*(self.X==k); same += V@V.T
-    G = np.sqrt(U); return np.outer(U.sum(1), U.sum(1)),S,same,.5*((G@G.T)**2-S),U.sum(1)
+    G = np.sqrt(U); return np.outer(U.sum(1), U.sum(1)),S,same,.5*((G@G.T)**2-S),U.sum(1)+.5*((G@self.gamma)*G).sum(1)
 
 @patch
 def fit(self:LossModel):
@@ -71,13 +74,13 @@ def sample(self:LossModel,
             c = c+self.globals_**2*float(alpha@U.sum(1)); l = l+s*s*(alpha@U); o = o.copy()
             np.add.at(o, (np.arange(L)[None].repeat(len(self), 0), self.X), s*s*alpha[:,None]*U)
             Q = r*r*(G*alpha[:,None]).T@G; P = P+Q-np.diag(np.diag(Q))
-        return self.d*(1+c+l[:,None]+o),P
+        return self.d*(1+c+l[:,None]+o),P+self.gamma
     solve = lambda b: cho_solve((self.C, True), b, check_finite=False)
     if not len(self): mean,draw = tables(None, 0., np.zeros(L), np.zeros((L,K)), np.zeros((L,L))),tables(None, c0, l0, o0, P0)
     else:
         y = self.y/self.factor; mean = tables(solve(y-self.m), 0., np.zeros(L), np.zeros((L,K)), np.zeros((L,L)))
         if width:
-            f0 = np.array([(pick(self.d*(1+c0+l0[:,None]+o0), x)).sum()+.5*(h := pick(self.g, x))@P0@h for x in self.X])
+            f0 = np.array([(pick(self.d*(1+c0+l0[:,None]+o0), x)).sum()+.5*(h := pick(self.g, x))@(P0+self.gamma)@h for x in self.X])
             draw = tables(solve(y-f0-self.sd*rng.standard_normal(len(y))), c0, l0, o0, P0)
     if width: mean = tuple(a+width*(b-a) for a,b in zip(mean, draw))
     return self.monotone(mean[0]),mean[1]
@@ -112,7 +115,9 @@ class MsQuantRL(SearchAlgorithm):
         super().__init__(problem, settings, rng)
         o = self.options = Options(problem); order = o.table(lambda p,b: float(b.w+b.a)) if o.L else o.bytes
         self.tied = problem.space.a_bits is None or len(problem.space.a_bits)<2
-        self.model = LossModel(o.loss, np.where(o.real, order, -1) if self.tied else None); self.records,self.worst = {},None
+        most = problem.pairs if self.settings.pairs is None else self.settings.pairs; self.pairs = 0; gamma = None
+        if problem.measure and most: gamma,self.pairs = pair_terms(o, problem.measure, most)
+        self.model = LossModel(o.loss, np.where(o.real, order, -1) if self.tied else None, gamma); self.records,self.worst = {},None
         top = o.budget if np.isfinite(o.budget) else np.inf
         full = [s for s in self.starts if problem.cost is None or not np.isfinite(top) or problem.cost.size(s)-o.rest>=.97*top]
         self.starts = full[:self.structured]; self.searched = 0
