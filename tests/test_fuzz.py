@@ -46,3 +46,39 @@ def test_ymls_of_the_grammar_mutated(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert not fuzz.run_ymls(25, 20261127, tmp_path)
     assert sorted(os.listdir(tmp_path))==['model.py','quant.yml']
+
+def changed(f, which=0):
+    "One of the small models after a change."
+    import onnx
+    m = onnx.load_from_string(list(fuzz.models())[which]); f(m.graph); return m.SerializeToString()
+
+def weight(**kw):
+    def f(g):
+        for k,v in kw.items(): setattr(g.initializer[0], k, v)
+    return f
+def wide(g): g.input[0].type.tensor_type.shape.dim[1].dim_value = 2**40
+def reshaped(g): g.initializer[0].dims[0] = 2**62
+def outside(g): t = g.initializer[0]; t.data_location = 1; e = t.external_data.add(); e.key,e.value = 'location','../../../../../etc/passwd'
+def odd_input(g): g.input[0].type.tensor_type.elem_type = 29
+def huge_constant(g):
+    import numpy as np
+    from onnx import helper as oh, numpy_helper as onp
+    g.initializer.append(onp.from_array(np.array([2**40]), 'many')); g.node.insert(0, oh.make_node('ConstantOfShape', ['many'], ['zeros'])); g.node.append(oh.make_node('ReduceMax', ['zeros'], ['top'])); g.node.append(oh.make_node('Add', [g.node[-2].output[0], 'top'], ['sum'])); g.output[0].name = 'sum'
+ONNX = dict(reshaped=(reshaped, 'cannot be read: '), truncated=(weight(raw_data=b'abc'), 'cannot be read: 3 bytes'), no_type=(weight(data_type=29), 'cannot be read: '), nan=(weight(raw_data=b'\0\0\xc0\x7f'*36), 'holds NaN'), too_wide=(wide, 'more than 2 GB'), outside=(outside, 'outside of the folder'), odd_input=(odd_input, 'no array of numbers'))
+@pytest.mark.parametrize('name', ONNX)
+def test_broken_onnx(name, tmp_path):
+    from quantnb.types import InputError
+    f,words = ONNX[name]; p = tmp_path/'net.onnx'
+    with pytest.raises(InputError) as e: fuzz.look_at_onnx(changed(f), p)
+    assert words in str(e.value) and str(p) in str(e.value) and e.value.exit_code==2
+
+def test_a_few_numbers_that_ask_for_a_terabyte_are_not_computed(tmp_path):
+    import quantnb.deploy.from_onnx as F; p = tmp_path/'net.onnx'; p.write_bytes(changed(huge_constant)); f = F._FromFile(F.load_model(p), p); f.take(); f.fold()
+    assert 'ConstantOfShape' in [n.op_type for n in f.o.nodes]
+
+@pytest.mark.parametrize('kind', ['onnx','ckpt'])
+def test_mutated_files(kind, tmp_path, monkeypatch):
+    import mindspore
+    monkeypatch.chdir(tmp_path); bases,path,look = fuzz.bases_of(kind, tmp_path),tmp_path/f'net.{kind}',dict(onnx=fuzz.look_at_onnx, ckpt=fuzz.look_at_ckpt)[kind]
+    bad = {k:why for k in range(12) if (why := fuzz.verdict(lambda: look(fuzz.case(kind, bases, 1, k), path), path))}; assert not bad
+    assert set(os.listdir(tmp_path))<={path.name,'base.ckpt','script.py'}

@@ -37,6 +37,8 @@ class Feeds:
         file='', # For messages
     ):
         self.inputs,self.file = list(inputs),file; self.names = tuple(v.name for v in self.inputs)
+        odd = next((v for v in self.inputs if v.type.tensor_type.elem_type not in numpy_type), None)
+        if odd is not None: raise InputError(f'{file}: its input {odd.name!r} is no array of numbers (type {odd.type.tensor_type.elem_type})', 'export it with inputs that are tensors of numbers')
         self.types = [numpy_type[v.type.tensor_type.elem_type] for v in self.inputs]; self.dims = [dims_of(v) for v in self.inputs]
     def __call__(self, args, kwargs)->dict: # Input name to array, in the file's order
         "Raise `InputError` for an input that is missing, unknown, given twice, or of a shape that the file does not take."
@@ -99,7 +101,8 @@ class OnnxFile:
         except (StopIteration,TypeError): return None
         return self.one_row(got[0]) if got else None
     def one_row(self, feed): return tuple(feed[k][:1] if d and not isinstance(d[0], int) else feed[k] for k,d in zip(self.names, self.feeds.dims))
-    def example(self)->tuple: return tuple(example_feed(self.feeds.inputs).values()) # from the shapes alone
+    def example(self)->tuple: # from the shapes alone
+        with refusing(self.path): return tuple(example_feed(self.feeds.inputs).values())
     def read(self,
         inputs:tuple, # Arrays of one forward
     )->'OnnxFile':
