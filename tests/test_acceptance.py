@@ -4,7 +4,7 @@ from quantnb.task import lesson_task
 from quantnb.types import Record, Strategy, Targets
 from quantnb.run.pipeline import SearchPipeStep
 from quantnb.run.prepare import episode
-from quantnb.run.report import target_lines
+from quantnb.run.report import baselines_table, target_lines
 
 @pytest.fixture(scope='module')
 def search(tmp_path_factory):
@@ -37,3 +37,8 @@ def test_the_verdict_says_how_sure_it_is(search):
 def test_the_time_box_ends_the_search(tmp_path):
     s = SearchPipeStep(lesson_task(targets=Targets(compress_ratio=83), max_episode=50, max_seconds=1e-3, local_base_path=str(tmp_path)), progress=False); h = s.run()
     assert h.stop_reason=='max_seconds' and len(h)==1 and h.result['episode']==0 and 'max_seconds' in h.ended
+
+def test_the_report_has_what_costs_nothing_beside_the_choice(search):
+    rows = {r['name']:r for r in search.history.result['baselines']}; look = search.history.result['outlook']
+    assert {'chosen','ILP','greedy'}<=set(rows) and any(k.startswith('random, best of ') for k in rows) and all(r['compress_ratio']>=83-1e-9 and r['accuracy']>0 and r['divergence']>=0 for k,r in rows.items())
+    assert 'random, best of' in str(baselines_table(search.history)) and look['gain']>=0 and look['noise']>0 and look['worth']==(look['gain']>look['noise'])

@@ -99,6 +99,7 @@ def expected(
     res['episodes'] = n*episode+better*(p.writing+compared(2., 100, 1)); total = spent+res['episodes']
     res['confirmation'] = (many+passes+1)*p.quantized+passes*one_pass if role else passes*(one_pass+p.quantized)
     res['final table'] = (3*p.quantized+p.one)+(2*one_pass if sequence else 0.)+4*p.writing+(timed(4, 200, max(6., total/20)) if 'onnx' in formats else 0.)
+    if c.targets.compress_ratio is not None: res['baselines'] = 2*p.quantized+.1*res['episodes']
     if latency and p.slower: res['fastest file'] = max(10., total/20)+p.quantized
     res['writing the files'] = p.writing; res['agreement of the files'] = sum(dict(onnx=compared(4., 2000, 5), mindir=p.compiling+min(4., 1000*row)).get(f, 0.) for f in formats)
     res['evaluating the file'] = p.quantized+p.writing+compared(2., 100, 1); res['pictures for the report'] = 1+.03*p.layers; res['writing the report'] = 12.

@@ -19,6 +19,9 @@ from ..paired import Drop, Seen, drop_of, samples_needed, unit_of
 from ..config import Config, did_you_mean
 from ..task import *
 from ..search.base import *
+from ..search.codec import Projection
+from ..search.ilp import SensitivityILP
+from ..search.greedy import GreedySensitivity
 from ..quant.observe import *
 from ..quant.qnet import *
 from ..quant.recipe import PRESETS, Recipe
@@ -560,6 +563,44 @@ def final_table(self:SearchPipeStep,
         res.append(dict(name=k, data=role, samples=e.scored.get(role), episode=episode, choice=why, accuracy=accuracy, size_kb=cost['size_kb'], compress_ratio=cost['compress_ratio'], onnx_kb=onnx, mindir_kb=mindir, latency=latency and latency.median, latency_p90=latency and latency.p90))
     return res
 
+# %% ../../nbs/run/02_pipeline.ipynb #c027g
+@patch
+def best_random(self:SearchPipeStep,
+    n:int, # Strategies
+)->Strategy:
+    "The one with the least divergence of `n` random strategies of the same budget."
+    p = self.prepared; alg = RandomSearch(replace(p.problem, starts=()), dict(num_warmup=0, max_episode=n), self.config.seed)
+    return min((alg.propose().strategy for _ in range(n)), key=self.engine.divergence_of)
+
+@patch
+def baselines(self:SearchPipeStep,
+    best:Record,
+    share:float=.1, # Of the episodes' time, for the random strategies
+)->list: # One dict a row, the chosen one first; [] without a budget
+    "What the cheap methods come to under the same budget and on the same data."
+    p = self.prepared.problem
+    if not isinstance(p.project, Projection): return []
+    done = {r.strategy:r for r in reversed(self.history.ok)}; one = float(np.median([r.seconds for r in self.history.ok if r.status=='ok'] or [1.]))
+    n = int(np.clip(share*sum(r.seconds for r in self.history)/max(1e-3, .2*one), 1, len(done)))
+    plans = {'ILP':lambda: SensitivityILP(p, dict(points=1)).propose().strategy, 'greedy':lambda: GreedySensitivity(p, dict(points=1)).propose().strategy, f'random, best of {n}':lambda: self.best_random(n)}
+    rows = [dict(name='chosen', strategy=best.strategy)]
+    for name,make in plans.items():
+        try: rows.append(dict(name=name, strategy=make()))
+        except Exception as e: log.info('no baseline %s: %s', name, why_failed(e))
+    rows += [dict(name=k, strategy=s) for k,s in uniforms(self.config, self.graph).items() if s in done]
+    for r in rows:
+        s = r.pop('strategy'); old = done.get(s); m = old.metrics if old else episode(self.prepared, s).metrics
+        r.update(episode=old and old.episode, **{k:m.get(k) for k in ('accuracy','divergence','compress_ratio')})
+    return rows
+
+@patch
+def outlook(self:SearchPipeStep)->dict: # gain, divergence, noise, worth; None where the algorithm cannot tell
+    "What more episodes are expected to gain, against what the samples can tell apart."
+    best = min((r for r in self.history.ok if r.feasible and 'divergence' in r.metrics), key=lambda r: r.metrics['divergence'], default=None)
+    if best is None or not hasattr(self.agent, 'expected_gain'): return None
+    losses = self.trainer.losses(best.strategy); noise = float(losses.std()/math.sqrt(max(1, len(losses)))); gain = self.agent.expected_gain(best.strategy)
+    return gain and dict(gain=gain, divergence=best.metrics['divergence'], noise=noise, worth=bool(gain>noise))
+
 # %% ../../nbs/run/02_pipeline.ipynb #c027j
 @patch
 def is_slow(self:SearchPipeStep, margin:float=.02)->bool:
@@ -603,6 +644,7 @@ def deliver(self:SearchPipeStep):
     "Confirm, fill the table, write and check the files of the choice."
     with self.phase('confirmation'): self.chosen,self.delivered,final = self.confirm()
     with self.phase('final table'): final['table'] = self.table = self.final_table(self.chosen, self.delivered, final.get('confirm'))
+    with self.phase('baselines'): final.update(baselines=self.baselines(self.chosen), outlook=self.outlook())
     self.walk = None; folder = self.dir.stage()
     if self.is_slow():
         with self.phase('fastest file'): final['fastest'] = self.fastest_file()
@@ -649,7 +691,7 @@ def say_left(self:SearchPipeStep, bar):
     left = str(self.left); rest = getattr(self, 'rest', 0.)
     bar.set_postfix_str(', '.join(filter(None, (left+(f' (+{span(rest)} at the end)' if left and rest>=5 else ''), getattr(self, 'best_said', '')))), refresh=False)
 
-FINISHING = ('confirmation','final table','fastest file','writing the files','agreement of the files','evaluating the file','pictures for the report') # phases of `finish`
+FINISHING = ('confirmation','final table','baselines','fastest file','writing the files','agreement of the files','evaluating the file','pictures for the report') # phases of `finish`
 
 # %% ../../nbs/run/02_pipeline.ipynb #c021g
 @patch

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['COLORS', 'COLORS_AT', 'FINAL', 'SAME', 'plot_bits', 'plot_sensitivity', 'plot_rewards', 'plot_front',
            'plot_strategies', 'Table', 'final_table', 'acceptance_lines', 'target_lines', 'verdict', 'claims',
-           'choices', 'finalists_table', 'engine_line', 'Html', 'tiles', 'next_steps', 'harm', 'importance',
-           'layers_table', 'width_share', 'sensitivity_map', 'Live', 'Saved', 'image', 'report_notebook', 'html_page',
-           'report', 'check_parameters', 'find_upwards']
+           'baselines_table', 'choices', 'finalists_table', 'engine_line', 'Html', 'tiles', 'next_steps', 'harm',
+           'importance', 'layers_table', 'width_share', 'sensitivity_map', 'Live', 'Saved', 'image', 'report_notebook',
+           'html_page', 'report', 'check_parameters', 'find_upwards']
 
 # %% ../../nbs/run/03_report.ipynb #c003
 import base64, html, io, json, logging, os, re, tempfile
@@ -218,6 +218,13 @@ def claims(
             res.append(f"{k} meets every target on the {DATA[r.get('data', 'evaluate')]} data and is smaller. It was not chosen: {r.get('choice') or 'it did not take part in the search'}."+(f" Its files: quantnb export TASK_DIR --episode {r['episode']}" if r.get('episode') is not None else ''))
     return res
 
+def baselines_table(
+    best, # Content of best.json, or the `History` of a search that has ended
+)->Table:
+    "What the cheap methods come to under the same budget, on the search data: what the search was worth."
+    rows = (getattr(best, 'result', best) or {}).get('baselines') or []
+    return Table([dict(r, name='delivered' if r['name']=='chosen' else r['name']) for r in rows], dict(name='', accuracy=f"accuracy ({DATA['evaluate']})", divergence='divergence', compress_ratio='removed %', episode='episode'))
+
 def choices(
     best, # Content of best.json, or the `History` of a search that has ended
 )->str: # One line for each uniform strategy
@@ -288,7 +295,8 @@ def next_steps(
         if good: other(good, 'More accurate on the search data')
     if best['stop_reason'] in ('max_episode','interrupted') and len(h):
         late = b is not None and b.episode>=.8*len(h)
-        say('Go on with more episodes'+(': the delivered one came late, so there may be better ones.' if late else '; the delivered one came early, so not much is to be expected.'), f"quantnb run {where}/output/{yml} -r -t {root.name} --set max_episode={2*len(h)}" if yml else f"tune(task.replace(max_episode={2*len(h)}), task_id='{root.name}', resume=True)")
+        look = best.get('outlook'); words = None if not look else f": the best strategy is expected to lower the divergence by {look['gain']:.2g} from {look['divergence']:.2g}, "+('more' if look['worth'] else 'less')+f" than the {look['noise']:.1g} that the samples can tell apart; "+('it may be worth it.' if look['worth'] else 'it is not worth it.')
+        say('Go on with more episodes'+(words or (': the delivered one came late, so there may be better ones.' if late else '; the delivered one came early, so not much is to be expected.')), f"quantnb run {where}/output/{yml} -r -t {root.name} --set max_episode={2*len(h)}" if yml else f"tune(task.replace(max_episode={2*len(h)}), task_id='{root.name}', resume=True)")
     say('Look at every episode, or compare with another run.', f"dashboard('{where}')   # in JupyterLab", f'quantnb compare {where} OTHER_TASK')
     return Html(f'<ul style="padding-left:1.2rem">{"".join(res)}</ul>')
 
@@ -387,6 +395,7 @@ _CELLS = [
  ('md', '## What to do next\n\nAn *episode* is one strategy that was tried: a width for every layer. *Search*, *confirmation* and *test* data are the sets of `custom_eval`, `custom_confirm` and `custom_test`; the search sees the first only. *Uniform 4* has 4 bits everywhere. The *reward* is what the search maximises: the change of the accuracy from float, and what the settings add.'), ('code', "next_steps(best, h, task.root, yml)"), ('md', '## What it is compared with'),
  ('code', "final_table(best)"), ('code', "print(choices(best))"),
  ('md', "Accuracy is the user's function run on the exported file; the heading says on which data, and *asked* is the target on that same data. *size KB* is the definition of the project (weights at their width, biases, scales) and what *removed* is counted in; the files are as they are on disk. Latency is the ONNX file in ONNX Runtime, the median of its runs; *p90*: nine runs in ten take no longer."),
+ ('md', '## What the search was worth\n\nThe integer program and the greedy method use the measured sensitivities alone and cost one evaluation each; the random row is the best, by divergence, of as many draws as it says. All have the same budget; accuracies are those on the search data with weights as searched.'), ('code', "baselines_table(best) if best.get('baselines') else print('no budget was asked for, so there is nothing to compare with')"),
  ('md', '## Why this one'), ('md', 'The search chooses on its own data; the best few were then evaluated from their files on the confirmation data, and the first in the order of preference is delivered: targets met, reward, accuracy, size removed, latency.'), ('code', "finalists_table(best) if best.get('confirm') else print(f\"no confirmation: episode {best['episode']} is the first in the order of preference on the search data\")"),
  ('md', '## The network and its bits'), ('md', '*W4 A8* stands for weights of 4 bits and activations of 8. *SQNR*, below the histogram, is the signal-to-quantization-noise ratio of a tensor: 10 log₁₀ of its energy over that of the rounding error, in dB; 6 dB are one bit. *MACs* are multiply-accumulates. A click on a layer chooses it in the strip, in the graph and above the histogram, which begins with the weight that suffers most.'), ('code', "s = Strategy.from_json(best['strategy']); layers = [Layer.from_json(l) for l in head['layers']]; views = task.views(best['strategy']); layer = dict(selected='layer', path='layer')\nLive(BitStrip(layers, s, readonly=True), plot_bits(s), *([plot_bits(s, 'a')] if len({b.a for b in s.values()})>1 else []), links=layer)"),
  ('code', "table = Table([dict(layer=l.path, kind=l.kind, weights=str(l.weight_shape), MACs=l.macs, bits=str(s.get(l.path, Bits())), why=l.reason or l.note) for l in layers])\nLive(Saved('graphview', views['graph']), table, links=layer) if views else table"),

@@ -181,6 +181,20 @@ def executed(self:MsQuantRL, strategy, again=0):
     return strategy if fits else SearchAlgorithm.executed(self, strategy, again)
 
 @patch
+def expected_gain(self:MsQuantRL,
+    strategy:Strategy, # The best so far
+    draws:int=16,
+)->float: # In the unit of the divergence; None where nothing was learned
+    "How much less the best strategy is expected to lose than this one: mean over draws from the posterior of what the program still finds."
+    o,m = self.options,self.model
+    if not len(m) or not o.L or m.factor!=1.: return None
+    try: x = o.encode(strategy)
+    except KeyError: return None
+    budget,rng,res = o.budget if np.isfinite(o.budget) else pick(o.bytes, x).sum(),np.random.default_rng(0),[]
+    for _ in range(draws): t,P = m.sample(rng); f = Program(t, o.bytes, budget, m.g, P); res.append(max(0., f.value(x)-f.value(f.solve([x]))))
+    return float(np.mean(res))
+
+@patch
 def decide(self:MsQuantRL):
     "Draw losses, solve for them, and take the best answer that is new."
     o,m,p = self.options,self.model,self.problem
