@@ -353,7 +353,7 @@ class DdpgPolicy(Policy):
 class ModelPolicy(DdpgPolicy):
     "Settings of the model-based agent: the keys of DDPG stay valid; of them it uses `noise_sigma`, `noise_decay`."
     noise_sigma:NotNegative=.25 # Exploration, in deviations of the posterior; 1: Thompson sampling proper
-    pairs:Annotated[int, Field(ge=0)]|None=None # Pairs of layers that are measured first; as many as a count of operations allows, at most two a layer, if it is not given
+    pairs:Annotated[int, Field(ge=0)]|None=0 # Pairs of neighbouring layers that are tried together first; null: as many as a count of operations allows, at most two a layer
     front:Annotated[float, Field(ge=0, lt=1)]=.1 # Share of the episodes after the first ten that is spent on smaller strategies
 
 # %% ../nbs/01_config.ipynb #c046

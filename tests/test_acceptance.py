@@ -8,7 +8,7 @@ from quantnb.run.report import baselines_table, target_lines
 
 @pytest.fixture(scope='module')
 def search(tmp_path_factory):
-    s = SearchPipeStep(lesson_task(targets=Targets(compress_ratio=83, acc_threshold=.05, acc_threshold_mode='drop'), bits=[2,4,8], max_episode=10, local_base_path=str(tmp_path_factory.mktemp('acceptance'))), progress=False)
+    s = SearchPipeStep(lesson_task(targets=Targets(compress_ratio=83, acc_threshold=8, acc_threshold_mode='drop'), bits=[2,4,8], max_episode=10, local_base_path=str(tmp_path_factory.mktemp('acceptance'))), progress=False)
     s.run(); return s
 
 def test_what_is_clearly_behind_costs_no_evaluation(search):

@@ -563,7 +563,7 @@ def final_table(self:SearchPipeStep,
         res.append(dict(name=k, data=role, samples=e.scored.get(role), episode=episode, choice=why, accuracy=accuracy, size_kb=cost['size_kb'], compress_ratio=cost['compress_ratio'], onnx_kb=onnx, mindir_kb=mindir, latency=latency and latency.median, latency_p90=latency and latency.p90))
     return res
 
-# %% ../../nbs/run/02_pipeline.ipynb #c027g
+# %% ../../nbs/run/02_pipeline.ipynb #c027gb
 @patch
 def best_random(self:SearchPipeStep,
     n:int, # Strategies
@@ -596,10 +596,10 @@ def baselines(self:SearchPipeStep,
 @patch
 def outlook(self:SearchPipeStep)->dict: # gain, divergence, noise, worth; None where the algorithm cannot tell
     "What more episodes are expected to gain, against what the samples can tell apart."
-    best = min((r for r in self.history.ok if r.feasible and 'divergence' in r.metrics), key=lambda r: r.metrics['divergence'], default=None)
+    known = [r for r in self.history.ok if 'divergence' in r.metrics]; best = min([r for r in known if r.feasible] or known, key=lambda r: r.metrics['divergence'], default=None)
     if best is None or not hasattr(self.agent, 'expected_gain'): return None
     losses = self.trainer.losses(best.strategy); noise = float(losses.std()/math.sqrt(max(1, len(losses)))); gain = self.agent.expected_gain(best.strategy)
-    return gain and dict(gain=gain, divergence=best.metrics['divergence'], noise=noise, worth=bool(gain>noise))
+    return None if gain is None else dict(gain=gain, divergence=best.metrics['divergence'], noise=noise, worth=bool(gain>noise))
 
 # %% ../../nbs/run/02_pipeline.ipynb #c027j
 @patch
