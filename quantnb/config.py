@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['MOST', 'Count', 'NotNegative', 'Positive', 'Share', 'Names', 'Folder', 'File', 'Folders', 'FOLDER_NAME', 'Specs',
            'Inputs', 'Warmup', 'METRICS', 'Metric', 'Regex', 'Regexes', 'LAYOUT', 'OWNERS', 'OLDER', 'did_you_mean',
-           'Doc', 'Section', 'TaskSection', 'Logger', 'Worker', 'General', 'Module', 'Register', 'Role', 'EvalRole',
-           'Spec', 'NetworkRole', 'Common', 'ModelDesc', 'ModelSection', 'Policy', 'OpenPolicy', 'DdpgPolicy',
-           'ModelPolicy', 'Search', 'Hyperparameter', 'SearchSpace', 'QuantSettings', 'Trainer', 'DeviceSettings',
-           'Evaluator', 'PipeStep', 'Step', 'Config', 'step_class', 'read_text', 'read_doc', 'load', 'parse']
+           'Doc', 'Section', 'TaskSection', 'Logger', 'Worker', 'Cluster', 'General', 'Module', 'Register', 'Role',
+           'EvalRole', 'Spec', 'NetworkRole', 'Common', 'ModelDesc', 'ModelSection', 'Policy', 'OpenPolicy',
+           'DdpgPolicy', 'ModelPolicy', 'Search', 'Hyperparameter', 'SearchSpace', 'QuantSettings', 'Trainer',
+           'DeviceSettings', 'Evaluator', 'PipeStep', 'Step', 'Config', 'step_class', 'read_text', 'read_doc', 'load',
+           'parse']
 
 # %% ../nbs/01_config.ipynb #c003
 import copy, difflib, functools, io, itertools, json, math, re, shutil
@@ -218,9 +219,17 @@ class Worker(Section):
     @classmethod
     def _none(cls, v): return None if not isinstance(v, bool) and isinstance(v, (int,float)) and (v==0 or v>=1e9) else v
 
+class Cluster(Section):
+    workers:Count|None=None # Candidates at the same time; None: as many as there are cores for, or as the scheduler has workers
+    threads:Count=1 # Cores of one worker
+    address:str|None=None # Of a Dask scheduler, such as tcp://host:8786; None: workers on this machine
+    def rules(self):
+        if self.address is not None and not re.fullmatch(r'[a-z]+://\S+', self.address): yield 'address', f'the address of a scheduler is needed, such as tcp://host:8786, not {_shown(self.address)}'
+
 class General(Section):
     backend:Literal['mindspore']='mindspore' # Framework of the network
-    parallel_search:bool=False # Accepted; candidates are tried one after the other
+    parallel_search:bool=False # Try candidates at the same time, on the workers of `cluster`
+    cluster:Cluster=Cluster() # Where they run
     device_evaluate_before_train:bool=False # Accepted; the model to measure does not exist before the trial
     memory:Annotated[float, Field(gt=0)]|None=None # GB that the run may use; None: what the machine has free, less 10 %
     task:TaskSection=TaskSection() # Where runs are kept
@@ -629,7 +638,10 @@ def _layout(cls, path):
 def _layouts(step_class): return {k: v for c,n in ((General,'general'),(Register,'register'),(step_class,'*')) for k,v in _layout(c, (n,)).items()}
 LAYOUT = _layouts(Step)
 _LISTS = {('register','modules'), ('*','search_space','hyperparameters'), ('*','model','model_desc','common','input_shape'), ('*','model','model_desc','common','multiple_inputs')}
-def _owners(layout): return {k: [p for p,ks in layout.items() if k in ks and p not in _LISTS] for k in {k for ks in layout.values() for k in ks}} # key to the sections that have it
+_LAST = {('general','cluster')} # `threads` alone is the device's
+def _owners(layout): # key to the sections that have it
+    at = {k: [p for p,ks in layout.items() if k in ks and p not in _LISTS] for k in {k for ks in layout.values() for k in ks}}
+    return {k: [p for p in ps if p not in _LAST or len(ps)==1] for k,ps in at.items()}
 OWNERS = _owners(LAYOUT)
 
 @functools.cache
@@ -797,7 +809,7 @@ def _pairs(doc, sets, overrides, problems):
 def _notes(c, doc):
     "What to say once about a configuration that is right."
     g,s,d,res = c.general,c.search,c.device,[]
-    if g.parallel_search: res.append('general.parallel_search: candidates are tried one after the other')
+    if not g.parallel_search and g.cluster.model_fields_set: res.append('general.cluster is not used: parallel_search is False')
     if g.device_evaluate_before_train: res.append('general.device_evaluate_before_train: treated as False; before a trial there is no model to measure')
     for o in c.pipeline:
         if o!=c.name: res.append(f'pipeline: "{o}" has no section and is not run')

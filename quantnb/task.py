@@ -19,6 +19,7 @@ from .script import *
 # %% ../nbs/03_task.ipynb #c005
 class Task:
     "A network, its data, its judge, and its targets."
+    scripted = False # whether all its functions are named by its configuration
     def __init__(self,
         net=None, # Trained `Cell`, a function that returns it, or the path of an ONNX file
         inputs=None, # Tensor, tuple, list or dict of one forward; an ONNX file needs none
@@ -85,7 +86,7 @@ def from_config(cls:Task,
 ):
     "The task of a configuration."
     fns = import_functions(config); config = config.checked(); roles = config.roles
-    t = cls.__new__(cls); t.config,t.folder = config,config.dir
+    t = cls.__new__(cls); t.config,t.folder,t.scripted = config,config.dir,True
     file = config.model.model_desc.common.network.file
     if 'network' not in fns and not file: raise InputError('the yml names no function that returns the network', 'write it as model.model_desc.common.network')
     if 'evaluate' not in fns: raise InputError('the yml names no function that evaluates the network', 'write it as trainer.custom_eval')
@@ -233,10 +234,11 @@ def lesson_task(
     import mindspore as ms, numpy as np
     net = _lesson_net(seed); rng = np.random.default_rng(seed)
     x = (rng.normal(size=(2*n,1,10,10))+rng.normal(size=(2*n,1,1,1))).astype(np.float32)
-    z = net(ms.Tensor(x)).asnumpy(); net.head.bias.set_data(ms.Tensor(net.head.bias.asnumpy()-z.mean(0))) # else one class is the answer to everything
+    z = net(ms.Tensor(x)).asnumpy(); bias = net.head.bias.asnumpy()-z.mean(0) # else one class is the answer to everything
+    def made(): net = _lesson_net(seed); net.head.bias.set_data(ms.Tensor(bias)); return net
     y = (z-z.mean(0)).argmax(1); flip = rng.random(2*n)<.1; y[flip] = rng.integers(0, 6, flip.sum())
     def accuracy(part):
         def f(model): return float((model(ms.Tensor(x[part])).asnumpy().argmax(1)==y[part]).mean()*100)
         return f
     d = dict(inputs=ms.Tensor(x[:1]), calib=[ms.Tensor(x[:n//2])], evaluate=accuracy(slice(0,n)), confirm=accuracy(slice(n,2*n)), act_bits=[8], max_episode=12, num_warmup=6)
-    return Task(net=net, **{**d, **settings})
+    return Task(net=made, **{**d, **settings})

@@ -34,6 +34,8 @@ from .trial import *
 from .prepare import *
 from .phase import Left, Phase, beating, span
 from .expect import expected_phases
+from .executor import *
+from .snapshot import *
 
 # %% ../../nbs/run/02_pipeline.ipynb #c005
 log = logging.getLogger('quantnb')
@@ -83,6 +85,7 @@ class SearchPipeStep:
         self.stop,self.ready,self.seen,self.phases,self.memory,self.say = False,False,{},{},{},None
         self.prepared,self.agent,self.reward = Prepared(task, self.phase),None,None # filled by `prepare`
         self.within = '' # name of the phase that is under way, or in which the search has ended
+        self.executor,self.flight,self.keeper = None,[],None # where trials run; what was proposed and is not known yet
         self.walk = None # of rounding in sequence, as long as strategies are compared
         self.turn = contextlib.nullcontext() # entered for every piece of work; a lock if others in this process use MindSpore
     def __repr__(self): return f'SearchPipeStep({self.dir.task_id}: {f"{len(self.history)} of {self.config.policy.max_episode} episodes" if self.ready else "not prepared"})'
@@ -141,7 +144,7 @@ def first_line(self:SearchPipeStep)->dict:
         max_episode=self.config.policy.max_episode, num_warmup=self.config.policy.num_warmup, step=self.config.name, float_seconds=p.float_seconds, float_samples=p.float_samples,
         engine=dict(name=p.engine.name, why=p.engine.why, start=p.engine.start, parity=p.parity), noise=p.noise, phases=self.phases, expected_peak_gb=round(p.need/1e9, 3), sensitivity=p.sensitivity,
         latency_model=p.latency_model and dict(error=p.latency_model.error, data=p.latency_data),
-        layers=[l.to_json() for l in p.graph.layers], notes=self.config.notes)
+        in_flight=self.executor.in_flight if self.executor else 1, layers=[l.to_json() for l in p.graph.layers], notes=self.config.notes)
 
 @patch(as_prop=True)
 def yml(self:SearchPipeStep)->Path:
@@ -162,6 +165,21 @@ def keep_warmup(self:SearchPipeStep):
     p = c.policy.model_copy(update=dict(num_warmup=n)); p.model_fields_set.discard('num_warmup') # it still was not given
     t = copy.copy(self.task); t.config = c.model_copy(update=dict(step=c.step.model_copy(update=dict(search_algorithm=c.search.model_copy(update=dict(policy=p)))))); self.use(t)
 
+# %% ../../nbs/run/02_pipeline.ipynb #c009c
+@patch
+def open_executor(self:SearchPipeStep,
+    head:dict=None, # First line of the history of an interrupted search
+):
+    "Where trials run, with as many in flight as when the search began."
+    self.close_executor(); g = self.config.general
+    with (self.phase('workers') if g.parallel_search else contextlib.nullcontext()): self.executor = executor_of(self.prepared, head and g.parallel_search and head.get('in_flight', 1) or None)
+    if self.executor.isolated and self.progress: print(f'{self.executor.workers} workers, {self.executor.in_flight} strategies in flight'+(f'; dashboard {self.executor.dashboard}' if self.executor.dashboard else ''), file=sys.stderr, flush=True)
+
+@patch
+def close_executor(self:SearchPipeStep):
+    if self.executor is not None: self.executor.close(); self.executor = None
+    for f in self.flight: f.handle = None
+
 # %% ../../nbs/run/02_pipeline.ipynb #c010
 @patch
 def prepare(self:SearchPipeStep):
@@ -171,15 +189,16 @@ def prepare(self:SearchPipeStep):
     self.resume = self.resume and self.dir.begun # a task that was killed before its first line starts anew
     try:
         if self.resume: self.keep_warmup()
-        p = self.prepared = prepare(self.task, self.phase, self.dir.read()[0] if self.resume else None)
+        p = self.prepared = prepare(self.task, self.phase, head := self.dir.read()[0] if self.resume else None)
         self.history = History(p.float, self.config.objectives, self.config.targets); self.history.folder = self.dir.root; self.history.samples = {'evaluate':p.float_samples}
         with self.phase('search algorithm'): self.agent,self.reward = make_search(p),make_reward(self.task, p.float)
+        self.open_executor(head)
         self.start_files()
         self.best_written = None; self.ready = True
         if self.resume: self.replay()
         self.call('before_search')
     except BaseException:
-        self.dir.abandon(); raise
+        self.close_executor(); self.dir.abandon(); raise
     return self
 
 # %% ../../nbs/run/02_pipeline.ipynb #c017
@@ -192,7 +211,7 @@ def record(self:SearchPipeStep,
 )->Record:
     "An outcome with its number, what it misses, and its reward."
     guess = dict(latency_predicted=self.latency_model.predict(proposal.strategy)) if self.latency_model else {}
-    r = Record(known, proposal.strategy, proposal.proposed if proposal.proposed!=proposal.strategy else None, outcome.metrics, phase=proposal.phase,
+    r = Record(len(self.history), proposal.strategy, proposal.proposed if proposal.proposed!=proposal.strategy else None, outcome.metrics, phase=proposal.phase,
         seconds=outcome.seconds, forward_samples=outcome.samples, extra={**proposal.extra, **guess, **outcome.notes}, known=known)
     if old is not None: r = replace(r, missed=old.missed, status='cached', reason=f'same as episode {old.episode}')
     elif outcome.failed: r = replace(r, status='failed', reason=outcome.failed)
@@ -218,28 +237,66 @@ def take(self:SearchPipeStep, r:Record)->Record:
 
 @patch
 def to_beat(self:SearchPipeStep,
-    strategy:Strategy,
+    f:Flight,
     n:int=3, # How many
 )->tuple: # Strategies; () where nothing is dropped
-    "Good strategies that are no larger: a candidate that is clearly behind all of them cannot be chosen, and lies on no front."
+    "Good strategies that are no larger, among those that were known when it was proposed: a candidate that is clearly behind all of them cannot be chosen, and lies on no front."
     if not (self.config.search.racing and self.agent.races) or self.measures or self.reward.custom or set(self.config.objectives)-RACED: return ()
-    cost = self.cost.metrics(strategy); smaller = lambda r: all(r.metrics[k]<=cost[k] for k in ('size_kb','flops','bops') if cost.get(k) is not None)
-    found = [r.strategy for r in self.history.ranked() if r.feasible and smaller(r)][:n]
+    cost = self.cost.metrics(f.strategy); smaller = lambda r: all(r.metrics[k]<=cost[k] for k in ('size_kb','flops','bops') if cost.get(k) is not None)
+    h = self.history; then = h if f.known==len(h) else History(h.float, h.objectives, h.targets, h.records[:f.known])
+    found = [r.strategy for r in then.ranked() if r.feasible and smaller(r)][:n]
     return tuple(found) if len(found)==n else ()
 
 RACED = {'accuracy','compress_ratio','size_kb','flops','bops','macs','params','divergence'} # objectives that are known, or follow the divergence
 
 @patch
+def fill(self:SearchPipeStep):
+    "Propose until as many strategies are in flight as the executor takes."
+    n = self.config.policy.max_episode
+    while len(self.flight)<self.executor.in_flight and len(self.history)+len(self.flight)<n and not self.agent.exhausted: self.flight.append(self.proposed())
+
+@patch
+def proposed(self:SearchPipeStep)->Flight:
+    "One more proposal, with what is known now."
+    return Flight(self.agent.propose(self.history, [f.strategy for f in self.flight]), len(self.history))
+
+@patch
+def launch(self:SearchPipeStep):
+    "Submit what is in flight, but not twice, and not what is known."
+    under_way = set()
+    for f in self.flight:
+        if f.handle is None and f.strategy not in self.seen and f.strategy not in under_way:
+            if not self.executor.isolated: self.dir.trying(f.strategy)
+            f.handle = self.executor.submit(f.strategy, self.to_beat(f))
+        under_way.add(f.strategy)
+
+@patch
+def look(self:SearchPipeStep):
+    "Between two looks at the workers: has anybody asked to stop?"
+    if self.stop: raise KeyboardInterrupt
+
+@patch
+def keep_state(self:SearchPipeStep):
+    "The algorithm as it is after this record, on disk."
+    if self.keeper is None: self.keeper = Keeper(self.dir.output/'snapshot.npz', search_key(self.prepared))
+    self.keeper.add(self.history[-1])
+    if len(self.history)+self.executor.in_flight-1<=self.config.policy.max_episode: self.keeper.save(self.agent, self.flight) # near the end fewer are in flight, and a search that goes on for longer would differ
+
+@patch
 def step(self:SearchPipeStep)->Record:
-    "One episode: stages 3 to 8."
-    begun,known = time.monotonic(),len(self.history); proposal = self.agent.propose(self.history)
-    old = self.seen.get(proposal.strategy)
+    "One episode: stages 3 to 8. Several may be in flight; they are learned in the order in which they were proposed."
+    if self.executor is None: self.open_executor()
+    begun = time.monotonic(); self.fill()
+    if not self.flight: self.flight.append(self.proposed())
+    self.launch(); f = self.flight[0]; old = self.seen.get(f.strategy) if f.handle is None else None
     if old is None:
-        self.dir.trying(proposal.strategy); outcome = episode(self.prepared, proposal.strategy, self.to_beat(proposal.strategy))
+        outcome = self.executor.result(f.handle, self.look)
         if outcome.failed and self.stop: raise KeyboardInterrupt # pressed inside an operator, which made another exception of it
-    else: outcome = Outcome(proposal.strategy, old.metrics)
-    r = self.record(proposal, outcome, known, old)
-    return self.take(replace(r, seconds=time.monotonic()-begun))
+    else: outcome = Outcome(f.strategy, old.metrics)
+    self.flight.pop(0); r = self.record(f.proposal, outcome, f.known, old)
+    r = self.take(replace(r, seconds=outcome.seconds if self.executor.isolated else time.monotonic()-begun)); self.keep_state()
+    return r
+
 
 # %% ../../nbs/run/02_pipeline.ipynb #c019
 STOPPING = '\nstopping: the forward call under way ends, then the files of the best so far are written; Ctrl-C once more ends at once, and what is on disk stays'
@@ -674,8 +731,8 @@ def stop_reason(self:SearchPipeStep)->str: # '' to go on
     if self.stop: return 'interrupted'
     if self.config.search.stop_early and any(r.feasible for r in h): return 'target_met'
     if len(h)>=self.config.policy.max_episode: return 'max_episode'
-    if (most := self.config.search.max_seconds) and h and sum(r.seconds for r in h)+np.median([r.seconds for r in h])>most: return 'max_seconds'
-    if self.agent.exhausted: return 'space_exhausted'
+    if (most := self.config.search.max_seconds) and h and (sum(r.seconds for r in h)+np.median([r.seconds for r in h]))/getattr(self.executor, 'workers', 1)>most: return 'max_seconds'
+    if not self.flight and self.agent.exhausted: return 'space_exhausted'
     return ''
 
 # %% ../../nbs/run/02_pipeline.ipynb #c021c
@@ -699,7 +756,7 @@ def loop(self:SearchPipeStep)->History:
     "Episodes until there is a reason to stop, then the final choice."
     n,h = self.config.policy.max_episode,self.history
     bar = tqdm(total=n, initial=len(h), disable=not self.progress, unit='episode', dynamic_ncols=True, file=sys.stderr, bar_format='{desc}: {n_fmt}/{total_fmt}|{bar}| {elapsed}{postfix}', desc='episodes')
-    self.left = Left(max(0, n-len(h)), guess=self.float_seconds or None)
+    self.left = Left(max(0, n-len(h)), getattr(self.executor, 'workers', 1), guess=self.float_seconds or None)
     try:
         with interruptible(self), beating(bar, before=lambda: self.say_left(bar)):
             while not (why := self.stop_reason()):
@@ -710,8 +767,8 @@ def loop(self:SearchPipeStep)->History:
                 self.show(bar); self.wait()
         h.stop_reason = why
     except KeyboardInterrupt: h.stop_reason = 'interrupted'
-    except DeviceLost as e: h.stop_reason = 'interrupted'; self.dir.tried(); log.error('%s; the search stops and can be resumed', e.what) # it is not the strategy's fault
-    finally: bar.close(); self.dir.doing('')
+    except (DeviceLost, ClusterLost) as e: h.stop_reason = 'interrupted'; self.dir.tried(); log.error('%s; the search stops and can be resumed', e.what) # it is not the strategy's fault
+    finally: bar.close(); self.dir.doing(''); self.close_executor()
     with self.turn: self.finish()
     return h
 
@@ -721,7 +778,7 @@ def run(self:SearchPipeStep)->History:
     with heeding(self):
         with interruptible(self), self.turn: self.prepare()
         try: return self.loop()
-        finally: self.dir.close()
+        finally: self.close_executor(); self.dir.close()
 
 def tune(
     task:Task,
@@ -742,5 +799,14 @@ def replay(self:SearchPipeStep):
     if Targets(**head['targets'])!=self.config.targets or head['objectives']!=self.config.objectives: raise InputError('the targets or objectives have changed since the task was started', 'start a new task; max_episode may change')
     write_atomic(self.yml, self.config.to_yaml(public=True))
     self.dir.append(dict(resumed=len(old), max_episode=self.config.policy.max_episode))
-    replay(self.agent, old, self.history)
+    self.go_on(old)
     for r in old: self.remember(r)
+
+@patch
+def go_on(self:SearchPipeStep, records):
+    "Bring the algorithm to where it was: from the snapshot, as far as there is one, and by a replay of the rest."
+    records = list(records); n = self.executor.in_flight; self.keeper = Keeper(self.dir.output/'snapshot.npz', search_key(self.prepared))
+    flight = [(f.proposal, f.known) for f in self.keeper.load(self.agent, records) or []]
+    for r in records[:self.keeper.count]: self.history.append(r)
+    replay(self.agent, records, self.history, flight, n, self.config.policy.max_episode); self.flight = [Flight(*f) for f in flight]
+    for r in records[self.keeper.count:]: self.keeper.add(r)

@@ -67,6 +67,7 @@ class SearchAlgorithm:
     races = False # Whether it learns from a candidate that was dropped before it was evaluated
     warm = True # Whether `num_warmup` episodes come before its decisions
     noise = None # Of the next proposal, where an algorithm adds some
+    keeps = () # Attributes that change as it goes on, other than those of this class. An algorithm that does not say it itself is replayed when a search is resumed
     def __init__(self,
         problem:Problem,
         settings=None, # `Settings`, or a dict of some of its keys
@@ -96,6 +97,22 @@ class SearchAlgorithm:
         record:Record, # With its reward
     ):
         "Take note of an episode; nothing to learn here."
+
+# %% ../../nbs/search/00a_base.ipynb #c010b
+@patch
+def state(self:SearchAlgorithm)->dict: # Name to value; None if the class does not say what it keeps
+    "What cannot be had from the records."
+    if 'keeps' not in vars(type(self)): return None
+    return {k: getattr(self, k) for k in ('rng','proposals','misses',*self.keeps)}
+
+@patch
+def restore(self:SearchAlgorithm,
+    state:dict, # Of the same algorithm on the same problem
+    records, # `Record`s that it had learned
+):
+    "Be as it was."
+    for k in ('rng','proposals','misses',*self.keeps): setattr(self, k, state[k])
+    self.known = {r.strategy for r in records}
 
 # %% ../../nbs/search/00a_base.ipynb #c012
 @patch
@@ -129,25 +146,35 @@ def exhausted(self:SearchAlgorithm)->bool:
 @register_algorithm('RandomSearch', 'random')
 class RandomSearch(SearchAlgorithm):
     "Structured strategies, then uniformly random actions."
-    races = True
+    races,keeps = True,()
+
 
 # %% ../../nbs/search/00a_base.ipynb #c023
 def replay(
-    alg:SearchAlgorithm, # Fresh, made as the first time
+    alg:SearchAlgorithm, # Fresh, made as the first time; or as it was after the records in `history`
     records, # `Record`s of the interrupted run, in the order in which they ended; `episode` is the order of the proposals
-    history=None, # `History`, filled up on the way
+    history=None, # `History`, filled up on the way; what it holds is known to `alg`
+    flight:list=None, # Pairs of a `Proposal` and the number of records that were known: those that were made after the records of `history`; at the end those that are in flight after the last record
+    in_flight:int=1, # Strategies that are proposed before the result of the first of them is known
+    limit:int=None, # Episodes in all
 ):
     "Bring `alg` to where it was after `records`; `InputError` if it would have gone another way."
-    done = list(records); learned = 0
+    done,flight = list(records),[] if flight is None else flight; learned = first = 0 if history is None else len(history)
     def learn(until):
         nonlocal learned
         for r in done[learned:until]:
             alg.learn(r)
             if history is not None: history.append(r)
         learned = max(learned, until)
-    for k,r in enumerate(sorted(done, key=lambda r: r.episode)):
-        learn(k if r.known is None else r.known)
-        if alg.propose(history, [o.strategy for o in done[learned:] if o.episode<r.episode]).strategy!=r.strategy:
-            raise InputError(f'episode {r.episode} of the recorded search cannot be reproduced: candidates, seed or budget have changed since', 'start a new task')
+    for k,r in list(enumerate(sorted(done, key=lambda r: r.episode)))[first:]:
+        if flight: p,_ = flight.pop(0)
+        else:
+            learn(k if r.known is None else r.known)
+            p = alg.propose(history, [o.strategy for o in done[learned:] if o.episode<r.episode])
+        if p.strategy!=r.strategy: raise InputError(f'episode {r.episode} of the recorded search cannot be reproduced: candidates, seed or budget have changed since', 'start a new task')
+    for k in range(len(done)+len(flight), min(len(done)+in_flight-1, limit or len(done))): # those that were proposed when the last records came
+        learn(max(learned, k-in_flight+1))
+        if alg.exhausted: break
+        flight.append((alg.propose(history, [o.strategy for o in done[learned:]]+[p.strategy for p,_ in flight]), learned))
     learn(len(done))
     return alg

@@ -102,7 +102,7 @@ def truncated_normal(
 @register_algorithm('HAQ', 'ddpg')
 class HAQ(SearchAlgorithm):
     "DDPG agent of HAQ, with a replay of what was executed."
-    tries = 8
+    tries,keeps = 8,('memory','stored','updates','searched','baseline')
     Settings = DdpgPolicy
     def __init__(self, problem, settings=None, rng=0):
         super().__init__(problem, settings, rng)
@@ -167,4 +167,16 @@ def _update(self:HAQ, n):
         for k in range(n):
             self.updates += 1
             self.learner(*[ms.Tensor(x[k]) for x in (s,a,r,s1,go)], *[ms.Tensor(f32(b**self.updates)) for b in (.9,.999)])
+    self._sync()
+
+# %% ../../nbs/search/02_ddpg.ipynb #c025b
+@patch
+def state(self:HAQ)->dict:
+    d = SearchAlgorithm.state(self); l = self.learner
+    return d and {**d, 'learner':[p.asnumpy().copy() for p in l.get_parameters()]}
+
+@patch
+def restore(self:HAQ, state, records):
+    SearchAlgorithm.restore(self, state, records)
+    for p,v in zip(self.learner.get_parameters(), state['learner']): p.set_data(ms.Tensor(v))
     self._sync()

@@ -22,7 +22,7 @@ class Evolution(SearchAlgorithm):
         parents:Annotated[int, Field(ge=1)]=2 # mu
         children:Annotated[int, Field(ge=1)]=8 # lambda
         switches:Annotated[float, Field(ge=1)]=2. # Steps that change in a child, on average
-    warm = False
+    warm,keeps = False,('best',)
     def __init__(self, problem, settings=None, rng=0):
         super().__init__(problem, settings, rng)
         self.first,self.done,self.best = self.starts[:self.settings.children],[],[]
@@ -32,6 +32,11 @@ class Evolution(SearchAlgorithm):
     def learn(self, record):
         if record.reward is not None and record.status not in NOT_EVALUATED and record.strategy not in {r.strategy for r in self.done}: self.done.append(record)
         if self.proposals%self.settings.children==0 or not self.best: self.best = sorted(self.done, key=self.worth, reverse=True)[:self.settings.parents]
+    def restore(self, state, records):
+        super().restore(state, records); once = {}
+        for r in records:
+            if r.reward is not None and r.status!='failed': once.setdefault(r.strategy, r)
+        self.done = list(once.values())
     def decide(self):
         if not self.best: return self.explore()
         acts = self.space.encode(self.best[self.rng.integers(len(self.best))].strategy); n = min(len(acts), 1+self.rng.poisson(self.settings.switches-1))

@@ -33,7 +33,7 @@ class GreedySensitivity(SearchAlgorithm):
     "Points of the greedy path, the widest that holds the budget first."
     class Settings(Policy):
         points:int=16 # Points of the path that are evaluated
-    warm,tries = False,1
+    warm,tries,keeps = False,1,()
     def __init__(self, problem, settings=None, rng=0):
         super().__init__(problem, settings, rng)
         o = self.options = Options(problem); path = [x for x in greedy_path(o) if pick(o.bytes, x).sum()<=o.budget] or greedy_path(o)[-1:]
@@ -50,7 +50,7 @@ class GreedySensitivity(SearchAlgorithm):
 @register_algorithm('BinaryRollback', 'rollback')
 class BinaryRollback(SearchAlgorithm):
     "Binary search for the narrowest strategy on the greedy path that meets the accuracy."
-    warm,tries = False,1
+    warm,tries,keeps = False,1,('passed','asked')
     def __init__(self, problem, settings=None, rng=0):
         super().__init__(problem, settings, rng)
         o = self.options = Options(problem); path = [o.decode(x) for x in greedy_path(o) if pick(o.bytes, x).sum()<=o.budget][::-1] or [problem.executed(o.base)]

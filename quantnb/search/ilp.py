@@ -37,7 +37,7 @@ class SensitivityILP(SearchAlgorithm):
     "The integer program's answer for the budget, then for smaller ones."
     class Settings(Policy):
         points:int=16 # Budgets in all, the first included
-    warm,tries = False,1
+    warm,tries,keeps = False,1,()
     def __init__(self, problem, settings=None, rng=0):
         super().__init__(problem, settings, rng)
         self.options = Options(problem); self.todo = self.answers()

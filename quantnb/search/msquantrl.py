@@ -108,7 +108,7 @@ def van_der_corput(n): # n-th point, evenly spread over [0,1) however many are u
 @register_algorithm('MsQuantRL')
 class MsQuantRL(SearchAlgorithm):
     "Thompson sampling over a posterior of layer and pair losses, solved as an integer program."
-    Settings,races = ModelPolicy,True
+    Settings,races,keeps = ModelPolicy,True,('searched',)
     turns = (1,4,0) # In turn the mean, near it, and far: times `noise_sigma`
     tries,leaders,structured = 3,3,2 # Draws for what is new; best records that an answer is looked for around; structured strategies
     def __init__(self, problem, settings=None, rng=0):
@@ -141,16 +141,39 @@ def bonus(self:MsQuantRL, strategy): return self.problem.bonus(strategy) if self
 def learn(self:MsQuantRL, record):
     "Take a record into the posterior."
     if record.phase=='search': self.searched += 1
-    if record.status=='failed' or (record.reward is None and 'divergence' not in record.metrics) or record.strategy in self.records: return
+    if self.note(record): self.refit()
+
+@patch
+def note(self:MsQuantRL, record)->bool: # Whether it says something new
+    "Take the options and the loss of a record."
+    if record.status=='failed' or (record.reward is None and 'divergence' not in record.metrics) or record.strategy in self.records: return False
     y = self.lost(record)
-    if y is None: return
+    if y is None: return False
     try: x = self.options.encode(record.strategy)
-    except KeyError: return # a uniform width that is no candidate
-    self.records[record.strategy] = record,x,y; m = self.model; m.add(x, y)
-    if 'divergence' not in record.metrics: # the unit of a reward is not that of the sensitivities
+    except KeyError: return False # a uniform width that is no candidate
+    self.records[record.strategy] = record,x,y; self.model.add(x, y)
+    return True
+
+@patch
+def refit(self:MsQuantRL):
+    m = self.model
+    if 'divergence' not in next(reversed(self.records.values()))[0].metrics: # the unit of a reward is not that of the sensitivities
         v = np.array([r[2] for r in self.records.values()]); m.y = v-min(0., v.min()); s = np.array([pick(m.d, r[1]).sum() for r in self.records.values()])
         m.factor = max(float(s@m.y/(s@s)), 1e-30)
     m.fit()
+
+# %% ../../nbs/search/09_msquantrl.ipynb #c016b
+@patch
+def state(self:MsQuantRL)->dict:
+    d = SearchAlgorithm.state(self)
+    return d and {**d, 'theta':self.model.theta, 'factor':self.model.factor}
+
+@patch
+def restore(self:MsQuantRL, state, records):
+    SearchAlgorithm.restore(self, state, records)
+    for r in records: self.note(r)
+    self.model.theta,self.model.factor = state['theta'],state['factor']
+    if self.records: self.refit()
 
 # %% ../../nbs/search/09_msquantrl.ipynb #c018
 @patch

@@ -21,7 +21,7 @@ def uniform_strategies(
 @register_algorithm('Uniform')
 class Uniform(SearchAlgorithm):
     "Uniform widths that hold the budget, the widest first; then it is exhausted."
-    warm = False
+    warm,keeps = False,()
     def __init__(self, problem, settings=None, rng=0):
         super().__init__(problem, settings, rng)
         p,cm = problem.project,problem.cost; t = getattr(p, 'threshold', None); every = uniform_strategies(self.space)

@@ -1,0 +1,111 @@
+"Trials on workers: the same history whatever the order of arrival, whoever dies, and wherever a search was interrupted."
+import json, os, signal, sys, time
+from pathlib import Path
+import cloudpickle, pytest
+from quantnb.types import *
+from quantnb.run import executor, pipeline
+from quantnb.run.executor import DaskExecutor, local_cluster
+from quantnb.run.snapshot import Keeper
+from quantnb.task import lesson_task
+sys.path.insert(0, str(Path(__file__).parent))
+import simulated
+
+@pytest.fixture(scope='session')
+def cluster():
+    c = local_cluster(2); yield c.scheduler_address
+    c.close(timeout=5)
+
+# -- simulated trials
+
+@pytest.mark.parametrize('agent', ['MsQuantRL','Evolution','BinaryRollback'])
+def test_the_order_of_arrival_does_not_matter(tmp_path, agent):
+    a,b = (simulated.search(tmp_path, t, in_flight=4, seconds=.01, agent=agent, episodes=14, racing=True) for t in 'ab')
+    rs = simulated.rows(tmp_path, 'a'); assert rs==simulated.rows(tmp_path, 'b')
+    assert all(r['known']==max(0, r['episode']-3) for r in rs[1:]) and [r['episode'] for r in rs[1:]]==[*range(len(rs)-1)]
+
+@pytest.mark.parametrize('in_flight', [1,3])
+def test_killed_at_any_moment_and_resumed(in_flight):
+    assert simulated.killed_and_resumed(5, in_flight, agent='MsQuantRL', in_flight=in_flight, seconds=.02, episodes=18, racing=True)==5
+
+@pytest.mark.parametrize('agent', ['MsQuantRL','BinaryRollback','Evolution','HAQ'])
+def test_a_snapshot_is_a_replay(tmp_path, agent, monkeypatch):
+    "Stopped after nine episodes; resumed from the snapshot, from an older one, without one, and from a damaged one."
+    class Stop:
+        def after_trial(self, s, r): s.stop = len(s.history)==9
+    n = dict(episodes=13, agent=agent, in_flight=2, n=5); simulated.search(tmp_path, 'whole', **n); want = simulated.rows(tmp_path, 'whole')
+    monkeypatch.setattr(Keeper, 'share', 1e9) # after every episode
+    simulated.search(tmp_path, 't', callbacks=[Stop()], **n); files = {p:p.read_bytes() for p in (tmp_path/'t'/'output').iterdir() if p.is_file()}
+    snapshot = tmp_path/'t'/'output'/'snapshot.npz'; loaded = []; load = Keeper.load
+    monkeypatch.setattr(Keeper, 'load', lambda self, *a: (load(self, *a), loaded.append(self.count))[0])
+    for case in ('as it is','none','damaged'):
+        for p,b in files.items(): p.write_bytes(b)
+        if case=='none': snapshot.unlink()
+        if case=='damaged': snapshot.write_bytes(files[snapshot][:200])
+        simulated.search(tmp_path, 't', resume=True, **n); assert simulated.rows(tmp_path, 't')==want, case
+    count = min(9, len(want)-1); assert loaded==[count,0,0]
+
+class Simulated(DaskExecutor):
+    "Simulated trials on real workers."
+    fatal = -1. # divergence below which a trial ends its process
+    def payload(self): return cloudpickle.dumps((self.prepared.sens, self.fatal))
+    def open(self): pass
+    @staticmethod
+    def trial(key, strategy, rivals=()):
+        import os, pickle, time
+        from quantnb.run import executor
+        from quantnb.types import Outcome, Strategy
+        s = Strategy.from_json(strategy); sens,fatal = pickle.loads(executor._sent[key]); d = float(sum(v*4.**-b.w for v,b in zip(sens, s.values())))
+        time.sleep(.05)
+        if d<fatal: os._exit(3)
+        return Outcome(s, dict(accuracy=90-d, divergence=d, compress_ratio=85.), '', .05, 1).to_json(),False
+
+@pytest.fixture
+def on_workers(cluster, monkeypatch):
+    def run(folder, task_id, fatal=-1., callbacks=(), **kw):
+        cloudpickle.register_pickle_by_value(sys.modules[__name__]); monkeypatch.setattr(Simulated, 'fatal', fatal)
+        return simulated.search(folder, task_id, executor=lambda p: Simulated(p, 3), callbacks=callbacks, **{'parallel_search':True, 'cluster.address':cluster, **kw})
+    return run
+
+def test_a_worker_that_dies_is_replaced_and_its_trial_repeated(tmp_path, on_workers):
+    class Killer:
+        def after_trial(self, s, r):
+            if len(s.history) in (3,6): s.executor.client.run(lambda dask_worker: os.kill(os.getpid(), signal.SIGKILL), workers=[sorted(s.executor.client.nthreads())[0]], wait=False)
+    simulated.search(tmp_path, 'local', in_flight=3, episodes=10); s = on_workers(tmp_path, 'dask', callbacks=[Killer()], episodes=10)
+    assert simulated.rows(tmp_path, 'dask')==simulated.rows(tmp_path, 'local') and s.history.stop_reason=='max_episode'
+
+def test_a_trial_that_ends_its_worker_again_and_again_has_failed(tmp_path, on_workers):
+    ds = sorted(r['metrics']['divergence'] for r in simulated.rows(tmp_path, simulated.search(tmp_path, 'local', in_flight=3, episodes=6).dir.task_id)[1:])
+    s = on_workers(tmp_path, 'dask', fatal=(ds[0]+ds[1])/2, episodes=6)
+    bad = [r for r in s.history if r.status=='failed']; assert len(bad)==1 and 'ended the process of its worker 2 times' in bad[0].reason and len(s.history)==6
+
+def test_nobody_answers(tmp_path):
+    t = simulated.make_task(tmp_path, **{'parallel_search':True, 'cluster.address':'tcp://127.0.0.1:1'})
+    with pytest.raises(InputError, match='no scheduler answers'): executor.connected(t.config.general.cluster.address, 1)
+    with pytest.raises(ConfigError, match='address of a scheduler'): simulated.make_task(tmp_path, **{'cluster.address':'elsewhere'})
+
+# -- a network
+
+def test_a_network_on_workers(cluster, tmp_path):
+    "History and files as with the same number in flight in this process, though one evaluation never ends in the first attempt of a search."
+    hang = tmp_path/'hang'; task = lesson_task(n=64, local_base_path=str(tmp_path), seed=3, max_episode=6, num_warmup=3, timeout=3, **{'parallel_search':True, 'cluster.address':cluster, 'cluster.workers':2})
+    right = task.fns['evaluate']
+    def evaluate(model):
+        acc = right(model)
+        while hang.exists() and abs(acc-float(hang.read_text()))<1e-9: pass
+        return acc
+    task.fns['evaluate'] = evaluate
+    s = pipeline.SearchPipeStep(task, 'dask', progress=False); h = s.run(); assert h.stop_reason=='max_episode' and s.result['files']['onnx']
+    p = s.prepared
+    class Window(executor.SerialExecutor): in_flight = 3
+    agent,flight,known = pipeline.make_search(p),[],0
+    for r in h: # what would have been proposed, and what it comes to here
+        while len(flight)<3 and known+len(flight)<6: flight.append(agent.propose(h, [f.strategy for f in flight]))
+        assert flight.pop(0).strategy==r.strategy; agent.learn(r); known += 1
+        assert {k:v for k,v in pipeline.episode(p, r.strategy).metrics.items()}==r.metrics and r.known==max(0, r.episode-2)
+    hang.write_text(str(min(r.metrics['accuracy'] for r in h)))
+    h2 = pipeline.SearchPipeStep(task, 'hangs', progress=False).run(); bad = [r for r in h2 if r.status=='failed']
+    assert len(h2)==6 and bad and all('took longer than worker.timeout' in r.reason for r in bad)
+
+def test_a_network_that_cannot_be_sent(tmp_path):
+    task = lesson_task(local_base_path=str(tmp_path)); task._net = task.net
+    with pytest.raises(InputError, match='cannot be sent'): executor.packed_task(task)
