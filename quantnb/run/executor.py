@@ -239,7 +239,7 @@ class DaskExecutor:
     ):
         _needs_dask()
         c = prepared.config.general.cluster; self.prepared,self.patience,self.cluster,self.client = prepared,patience,None,None
-        self.trials,self.lock,self.news,self.begun = [],threading.RLock(),threading.Event(),0
+        self.trials,self.lock,self.news,self.begun,self.unsent = [],threading.RLock(),threading.Event(),0,False
         data = self.payload(); self.key = hashlib.sha256(data).hexdigest()[:16]; self.bytes = len(data)
         try:
             if not c.address: self.cluster = local_cluster(c.workers, c.threads)
@@ -319,34 +319,36 @@ def collect(self:DaskExecutor, t:Trial):
     try: d,stuck = t.future.result(timeout=5); t.outcome = Outcome.from_json(d); t.stuck = stuck and t.future.key
     except KilledWorker: t.outcome = Outcome(t.strategy, self.prepared.cost.metrics(t.strategy), f'it has ended the process of its worker {FAILURES+1} times: os._exit, a crash, or more memory than a worker may use', time.time()-t.begun)
     except (CancelledError, Late, TimeoutError, OSError): t.future = None # lost with the scheduler, or with the connection to it: once more
+    except KeyError: t.future,self.unsent = None,True # the scheduler was started again, and knows nothing
     except Exception as e: t.error = e
 
 # %% ../../nbs/run/02a_executor.ipynb #e023
 @patch
 def wait(self:DaskExecutor, t:Trial, look=None):
     "Until a trial has an outcome; `ClusterLost` if the scheduler is gone for good."
-    lost = None
     while t.outcome is None and t.error is None:
         self.news.clear(); self.pump()
         if t.outcome is not None or t.error is not None: break
         self.news.wait(.1)
         if look: look()
-        if self.client.status=='running': lost = None; continue
-        lost = lost or time.time()
-        if time.time()-lost>self.patience or self.client.status=='closed': self.reconnect(max(1., self.patience-(time.time()-lost)))
+        if self.client.status!='running' or self.unsent: self.reconnect(look)
     if t.error is not None: raise t.error
     if t.stuck: self.replace(t)
 
 @patch
-def reconnect(self:DaskExecutor, seconds:float):
+def reconnect(self:DaskExecutor, look=None):
     "A new connection to the scheduler's address, where trials begin anew."
-    address = self.prepared.config.general.cluster.address
-    try:
-        if not address: raise ClusterLost('the local cluster has ended', 'resume the task')
-        with contextlib.suppress(Exception): self.client.close(timeout=1)
-        self.client = connected(address, seconds); self.send(self.payload(), None); self.expected(1)
-    except InputError as e: raise ClusterLost(e.what, 'start the scheduler again, and resume the task') from e
+    if self.cluster is not None: raise ClusterLost('the local cluster has ended', 'resume the task')
+    address,end = self.prepared.config.general.cluster.address,time.monotonic()+self.patience
+    log.warning('the scheduler at %s does not answer; what is under way is submitted again when it does', address)
+    with contextlib.suppress(Exception): self.client.close(timeout=1)
+    while True:
+        try: self.client = connected(address, 5); self.send(self.payload(), None); self.expected(1); break
+        except (InputError,OSError) as e:
+            if time.monotonic()>end: raise ClusterLost(getattr(e, 'what', str(e)), 'start the scheduler again, and resume the task') from e
+        if look: look()
     with self.lock:
+        self.unsent = False
         for t in self.trials:
             if t.outcome is None: t.future = None
 
