@@ -175,6 +175,7 @@ def test_run_twice_progress_and_report(folder, tmp_path, capsys):
     code,_,err = run(yml, capsys=capsys)
     assert code==2 and '-r -t demo' in err
     assert main(['progress', str(task)])==0 and json.loads(capsys.readouterr().out)['episodes']==8
+    ill = json.loads((task/'output'/'views.json').read_text())['diagnosis']; assert {d['path'] for d in ill['layers']}|set(ill['left'])==set(best['strategy']) and ill['layers'] and 'quality of its output' in (task/'output'/'report.html').read_text()
     assert main(['report', str(task)])==0
 
 def test_another_point_another_run_and_what_is_left_behind(folder, tmp_path, capsys):

@@ -150,8 +150,21 @@ def test_nan_in_weights_names_the_parameter(tmp_path):
     with pytest.raises(InputError, match='b.weight'): search(net, rand(8, 16), tmp_path)
 
 def test_calibration_of_zeros_and_one_far_outside_are_reported(tmp_path, caplog):
-    search(seeded(Heads('')), rand(8, 16), tmp_path/'a', calib=[(Tensor(np.zeros((8,16), np.float32)),)]); assert 'is 0 everywhere' in caplog.text
+    search(seeded(Heads('')), rand(8, 16), tmp_path/'a', calib=[(Tensor(np.zeros((8,16), np.float32)),)]); assert 'is 0 everywhere' in caplog.text and 'saw fewer rows in calibration' in caplog.text
     x = rand(512, 16).asnumpy(); x[77,3] = 1e4; search(seeded(Heads('')), rand(8, 16), tmp_path/'b', calib=[(Tensor(x),)]); assert 'sample 77 reaches' in caplog.text
+
+class Two(nn.Cell):
+    def __init__(self): super().__init__(); self.a,self.b = nn.Dense(16, 8),nn.Dense(16, 8)
+    def construct(self, x): return self.a(x)+self.b(x)
+
+def test_layers_that_calibration_did_not_reach_or_hardly_saw_are_counted_and_named(caplog):
+    net = seeded(Two()); x = rand(8, 16); e = OrtEngine(net, select(read_graph(net, (x,))), (x,), recipe=Recipe()); e.calibrate(lambda m: m(x)); q = e.quantizer
+    look_at_layers(q); assert '2 layers (a: 8 of 16, b: 8 of 16) saw fewer rows' in caplog.text; caplog.clear()
+    q.observers['a'].late = True; q.observers['b'] = Observer(-1); look_at_layers(q) # as an engine leaves them
+    assert '1 layer (a) did not run in calibration: their ranges come from the example inputs' in caplog.text and '1 layer (b) never ran: their activations stay float' in caplog.text
+    assert q.act('b', 8) is None and np.isfinite(q.weight('b', 4).dequantized).all()
+    for nothing in (lambda m: None, lambda m: []):
+        with pytest.raises(InputError, match='the calibration function never ran the network'): e.calibrate(nothing)
 
 def test_a_random_evaluation_is_reported_with_its_size(tmp_path, caplog):
     net = seeded(Heads('')); x = rand(32, 16); rng = np.random.default_rng(0)

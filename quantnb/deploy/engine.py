@@ -77,6 +77,7 @@ def observe(self:OrtEngine, run)->dict: # Layer path to `Observer`
             for b in r: self.feed_batch(b)
         if d.calls==ran: raise InputError('the calibration function never ran the network', 'call the network it is given on some batches, or return the batches')
         ins = m.recorded(); d.watch = {p:o for p,o in obs.items() if o.h is None}
+        for o in d.watch.values(): o.late = True
         if d.watch: self.forward(self.net(None), *self.inputs) # layers that calibration never reached
     finally:
         d.watch = None; m.recorded(); m.calls,m.samples = before

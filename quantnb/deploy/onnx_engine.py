@@ -251,6 +251,7 @@ def calibrate(self:FileEngine,
             for b in r: feed_batch(self.net(), b, self.names)
         if d.calls==ran: raise InputError('the calibration function never ran the network', 'call the network it is given on some batches, or return the batches')
         ins = m.recorded(); d.watch = {p:o for p,o in obs.items() if o.h is None}
+        for o in d.watch.values(): o.late = True
         if d.watch: self.net()(*self.inputs) # layers that calibration never reached
     finally: d.watch = d.watching = None; m.recorded(); m.calls,m.samples = before
     self.quantizer.calibrated(obs, ins or [self.inputs])

@@ -12,6 +12,8 @@ from fastcore.basics import patch
 from importlib.resources import files
 from ..types import *
 from ..task import *
+from ..quant.diagnosis import ENOUGH
+from ..run.report import diagnosis_map
 from .base import *
 from .bitstrip import *
 from .front import *
@@ -148,7 +150,9 @@ def _calibrate(p, rows):
     h = Histogram.of(s.search.engine.quantizer, bad[0]['path'], bad[0]['w'], widths=sorted({*s.task.config.w_bits, *(s.task.config.a_bits or []), 32})); p.histogram = h
     h.observe(lambda _: h.set_trait('bits', bits[h.path]['w' if h.which=='weight' else 'a']), ['path','which'])
     cols = dict(path='layer', bits='bits', weight='SQNR weight (dB)', activation='SQNR activation (dB)', rise='divergence added' if s.search.sensitivity else 'weight error')
-    return [page(f'<p>Which layer hurts: <b>{html.escape(bad[0]["path"])}</b> most. A bar is {what}.</p>', bars), h, page(table_html(bad, cols))]
+    ill = [r['diagnosis'] for r in bad if r['diagnosis']]; left = [r['path'] for r in bad if not r['diagnosis'] and r['w']<32]
+    why = f'<p>Why, and what helps: the output of each layer on rows of its input that calibration kept, with weight and activation on their grids. Below {ENOUGH:g} dB (an error of 3 %) repairs were tried on these rows.</p>'
+    return [page(f'<p>Which layer hurts: <b>{html.escape(bad[0]["path"])}</b> most. A bar is {what}.</p>', bars), page(why, diagnosis_map(ill, left)), h, page(table_html(bad, cols))]
 
 # %% ../../nbs/panels/04_panel.ipynb #c014
 @view('evaluate')

@@ -22,6 +22,7 @@ from ..graph.ir import *
 from ..graph.features import *
 from ..quant.qnet import *
 from ..quant.observe import *
+from ..quant.diagnosis import *
 from ..deploy.qdq import *
 from ..run.trial import *
 from ..run.history import *
@@ -270,14 +271,19 @@ def _quantize(s):
     knobs=[Knob('observer', 'observer', tuple(ranges), 'choice', 'how ranges are chosen'), Knob('bias_correction', 'correct biases', kind='bool')],
     code=lambda s: '''q = prepared.engine.quantizer
 rows = [dict(layer=p, bits=str(b), weight=weight_histogram(q, p, b.w)['sqnr'], activation=(act_histogram(q, p, b.a) or {}).get('sqnr')) for p,b in strategy.items()]
-display(Table(rows)); Histogram.of(q, bits=next(iter(strategy.values())).w)''')
+display(Table(rows))
+from quantnb.quant.diagnosis import *
+display(diagnose(q, strategy, harm(dict(sensitivity=prepared.sensitivity), strategy), seconds=10)) # which layer hurts, why, and what helps
+Histogram.of(q, bits=next(iter(strategy.values())).w)''')
 def _calibrate(s):
     s.open(); q = s.search.engine.quantizer
     if s.search.sensitivity is None: s.say('measuring what every layer costs at every width', 2, 2); s.search.prepared.make_problem()
     base = max(0., s.search.sensitivity[0]['base']) if s.search.sensitivity else 0.
     one = lambda p,b: dict(path=p, bits=str(b), w=b.w, a=b.a, weight=weight_histogram(q, p, b.w)['sqnr'], activation=(act_histogram(q, p, b.a) or {}).get('sqnr'),
         rise=predicted(s.search.sensitivity, Strategy({p:b}))-base if s.search.sensitivity else s.search.losses.get((p,b.w), 0.))
-    return [one(p, b) for p,b in s.strategy.items()]
+    rows = [one(p, b) for p,b in s.strategy.items()]; s.say('looking for what spoils every layer')
+    ill = diagnose(q, s.strategy, {r['path']:r['rise'] for r in rows} if s.search.sensitivity else None, seconds=10.); found = {d['path']:d for d in ill.to_json()}
+    return [dict(r, diagnosis=found.get(r['path'])) for r in rows]
 
 # %% ../../nbs/panels/03a_stages.ipynb #c037
 def wilson(

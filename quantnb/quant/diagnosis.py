@@ -6,9 +6,9 @@
 __all__ = ['HELPS', 'ENOUGH', 'sqnr', 'LayerDiagnosis', 'by_channel', 'diagnose_layer', 'Diagnosis', 'scalers', 'diagnose']
 
 # %% ../../nbs/quant/06_diagnosis.ipynb #c003
-import math
+import math, time
 import numpy as np
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from fastcore.basics import patch
 from ..types import *
 from .grid import *
@@ -45,7 +45,7 @@ class LayerDiagnosis:
     divergence:float=None # Of the network's output when this layer alone is narrower; None if it was not measured
     why:str=''
     remedy:str=''
-    def to_json(self): return {**asdict(self), 'bits':self.bits.to_json()}
+    def to_json(self): return {**{k: max(v, -99.) if isinstance(v, float) else v for k,v in vars(self).items()}, 'bits':dict(w=int(self.bits.w), a=int(self.bits.a))} # an output of zeros that is no longer zero has no finite ratio
 
 # %% ../../nbs/quant/06_diagnosis.ipynb #c009
 class _Outputs:
@@ -60,7 +60,7 @@ class _Outputs:
         peak = np.abs(rows).max((1,2)); keep = peak<=20*max(np.median(peak), 1e-30)
         return rows[keep] if keep.mean()>=.95 else rows
     def of_weight(self, w): return as_rows(w, self.l.channel_axis, self.rows.shape[1])
-    def __call__(self, rows, w): return np.einsum('rgk,gok->rgo', rows, w, optimize=True)
+    def __call__(self, rows, w): return (rows.transpose(1,0,2)@w.transpose(0,2,1)).transpose(1,0,2)
     def peaks(self): # [C_in]
         c = np.abs(self.rows).max(0).ravel(); return c.reshape(self.l.c_in, -1).max(1) if c.size%max(1, self.l.c_in)==0 else c
 
@@ -124,8 +124,10 @@ def diagnose_layer(
 # %% ../../nbs/quant/06_diagnosis.ipynb #c014
 class Diagnosis(list):
     "`LayerDiagnosis` of every layer, the worst first."
-    def __init__(self, layers):
-        super().__init__(sorted(layers, key=lambda d: (-(d.divergence or 0), d.output)))
+    def __init__(self,
+        layers, # `LayerDiagnosis`
+        left=(), # Paths for which the time did not suffice
+    ): super().__init__(sorted(layers, key=lambda d: (-(d.divergence or 0), d.output))); self.left = list(left)
     @property
     def sick(self): return [d for d in self if d.why]
     def to_json(self): return [d.to_json() for d in self]
@@ -140,10 +142,14 @@ def diagnose(
     q:Quantizer, # Calibrated
     bits=8, # A width for all, `Bits`, or a `Strategy`
     divergence:dict=None, # Layer path to the divergence of the network's output when it alone has these widths
+    seconds:float=None, # Layers are looked at for so long, those with the largest divergence first; None: all
 )->Diagnosis:
     "Which layers hurt, and why."
+    start,harm = time.monotonic(),divergence or {}
     widths = bits if isinstance(bits, Strategy) else Strategy({p: bits if isinstance(bits, Bits) else Bits(bits, bits) for p in q.layers}); by = scalers(q)
-    return Diagnosis(d for p,b in widths.items() if b!=Bits() and (d := diagnose_layer(q, p, b, by.get(p, ''), (divergence or {}).get(p))) is not None)
+    found,todo = [],sorted((p for p,b in widths.items() if b!=Bits() and p in q.layers), key=lambda p: -(harm.get(p) or 0))
+    while todo and (seconds is None or time.monotonic()<start+seconds): p = todo.pop(0); found.append(diagnose_layer(q, p, widths[p], by.get(p, ''), harm.get(p)))
+    return Diagnosis(filter(None, found), todo)
 
 # %% ../../nbs/quant/06_diagnosis.ipynb #c016
 @patch

@@ -64,6 +64,7 @@ class Observer:
         for s in self.more.values(): s.layer = layer
         self.axis,self.lo,self.hi,self.h,self.count = channel_axis,None,None,None,0
         self.sums,self.per_channel = None,0
+        self.late = False # it has seen the example inputs only, as calibration did not reach the layer
     @property
     def mean(self): return None if self.sums is None else (self.sums/max(1,self.per_channel)).astype(np.float32) # [C]
     def __getitem__(self, statistic): return self.more[statistic]

@@ -262,6 +262,7 @@ def _feed(self:QuantNet, b):
 def _observe_rest(self:QuantNet):
     for s in self.sites.values():
         if s.observer.h is not None: s.mode = FLOAT
+        else: s.observer.late = True
     self.forward(*self.inputs)
 
 # %% ../../nbs/quant/05_qnet.ipynb #c014

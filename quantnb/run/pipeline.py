@@ -684,6 +684,8 @@ def write_views(self:SearchPipeStep, strategy:Strategy, tensors:bool=True):
     from quantnb.panels.base import layer_dicts
     from quantnb.panels.graphview import GraphView, _scene
     from quantnb.panels.histogram import Histogram, act_histogram, weight_histogram
+    from quantnb.quant.diagnosis import diagnose
+    from quantnb.run.report import harm
     try:
         q,g,s = self.engine.quantizer,self.graph,strategy.to_json()
         d = dict(strategy=s, tensors=None, answers=None, graph=GraphView.state_of(scene=_scene(g, False), scene_all=_scene(g, True), layers=layer_dicts(g), strategy=s, operators=len(g.nodes)))
@@ -692,6 +694,7 @@ def write_views(self:SearchPipeStep, strategy:Strategy, tensors:bool=True):
             worst = min(rows, key=lambda r: r[3]['sqnr'] if r[1]=='weight' and r[3]['sqnr'] is not None else math.inf)[0] # is shown first
             d['answers'] = ['path','which'],{f'{p}|{k}': dict(bits=b, data={str(b):h} if h else {}, shown=dict(path=p, which=k), note='' if h else f'calibration never reached {p}') for p,k,b,h in rows}
             d['tensors'] = Histogram.state_of(paths=list(s), path=worst, **d['answers'][1][f'{worst}|weight'])
+            ill = diagnose(q, strategy, harm(dict(sensitivity=self.sensitivity), strategy), seconds=min(20., max(2., .02*sum(r.seconds for r in self.history)))); d['diagnosis'] = dict(layers=ill.to_json(), left=ill.left) # 2 % of the search's time
         write_atomic(self.dir.views_file, json.dumps(clean(d)))
     except Exception as e: log.warning('what the report shows of the network could not be written: %s: %s', type(e).__name__, e)
 

@@ -7,10 +7,10 @@ __all__ = ['COLORS', 'COLORS_AT', 'FINAL', 'SAME', 'plot_bits', 'plot_sensitivit
            'plot_strategies', 'Table', 'final_table', 'acceptance_lines', 'target_lines', 'verdict', 'claims',
            'baselines_table', 'choices', 'finalists_table', 'engine_line', 'Html', 'tiles', 'next_steps', 'harm',
            'importance', 'layers_table', 'width_share', 'sensitivity_map', 'Live', 'Saved', 'image', 'report_notebook',
-           'html_page', 'report', 'check_parameters', 'find_upwards']
+           'html_page', 'report', 'check_parameters', 'find_upwards', 'diagnosis_map']
 
 # %% ../../nbs/run/03_report.ipynb #c003
-import base64, html, io, json, logging, os, re, tempfile
+import base64, html, io, json, logging, math, os, re, tempfile
 import matplotlib.pyplot as plt, numpy as np
 from fastcore.basics import patch
 from matplotlib.ticker import MaxNLocator
@@ -401,6 +401,7 @@ _CELLS = [
  ('code', "table = Table([dict(layer=l.path, kind=l.kind, weights=str(l.weight_shape), MACs=l.macs, bits=str(s.get(l.path, Bits())), why=l.reason or l.note) for l in layers])\nLive(Saved('graphview', views['graph']), table, links=layer) if views else table"),
  ('code', "if views and views['tensors']: display(Live(Saved('histogram', views['tensors']), links=layer, answers=views['answers']))"),
  ('md', '## Which layers cost what'), ('md', 'Sorted by harm: what the width of one layer alone adds to the *divergence* of the outputs from float (the Kullback–Leibler divergence, KL, for scores; 0 for the same outputs). *Importance* is the rank correlation of its width with the accuracy over all episodes, from −1 to 1; it needs 10 episodes.'), ('code', "layers_table(head, h, s)"), ('code', "width_share(head, s)"), ('code', "sensitivity_map(head['sensitivity'], s) if head.get('sensitivity') else print('sensitivities were not measured')"),
+ ('md', '## Which layer hurts, and why\n\nEach layer alone, on rows of its input that calibration kept: how much its output differs with weight and activation on their grids, as a signal-to-quantization-noise ratio. Below 30 dB (an error of 3 %) the cause is looked for by trying repairs on these rows, and *what helps* names the setting that removes half of the error, or that there is none but more bits. A poor output where the divergence is small does no harm.'), ('code', "diagnosis_map(views['diagnosis']['layers'], views['diagnosis']['left']) if views and views.get('diagnosis') else print('this search kept no diagnosis')"),
  ('md', '## Files'), ('code', "Table([dict(format=k, **{c:v.get(c) for c in ('path','bytes','accuracy','latency','integer_macs','sha256')}) for k,v in best['files'].items()], dict(format='format', path='path', bytes='bytes on disk', accuracy=f\"accuracy ({DATA['evaluate']} data)\", latency='latency ms', integer_macs='MACs on integers', sha256='sha256'))"),
  ('code', "print(engine_line(head))"),
  ('md', 'Layers that are not on integer kernels, found in the graph that the runtime makes of the file:'), ('code', "why = best['files'].get('onnx', {}).get('float_layers') or {}\nTable([dict(layer=p, why=w) for p,w in why.items()]) if why else print('none')"),
@@ -471,3 +472,23 @@ def find_upwards(
 )->Path: # `path` itself if there is none
     "Where a file is."
     return next((d/path for d in (Path(), *Path.cwd().parents) if (d/path).exists()), Path(path))
+
+# %% ../../nbs/run/03_report.ipynb #c075
+def diagnosis_map(
+    rows, # `Diagnosis.to_json()`
+    left=(), # Layers for which the time did not suffice
+    most:int=12, # Layers that are seen at once
+)->Html:
+    "Which layer hurts, why, and what helps: a bar to the signal-to-quantization-noise ratio of each layer's output."
+    if not rows: return Html('<p>no layer could be looked at: calibration kept nothing of them</p>')
+    e,top = html.escape,60.; colors = dict(weight='#1f77b4', activation='#d9730d'); harmed = any(r['divergence'] is not None for r in rows)
+    inf = lambda v: math.inf if v is None else v # no error at all
+    def row(r):
+        part = 'weight' if inf(r['weight'])<inf(r['activation']) else 'activation'; db = inf(r['output']); tip = f"{r['path']}: weight alone {_cell(r['weight'])} dB, activation alone {_cell(r['activation'])} dB, cosine {r['cosine']:.4f}, largest input channel {r['spread']:.3g} times the median, {r['clipped']:.2g} % clipped"
+        bar = f'<span style="display:inline-block;width:7rem;background:#8882;vertical-align:middle"><span style="display:block;height:.7rem;width:{100*min(max(db, 0), top)/top:.0f}%;background:{colors[part]}"></span></span> {"no error" if db==math.inf else f"{db:.1f} dB"}'
+        return f'<tr title="{e(tip)}"><td>{e(r["path"])}</td><td>{Bits(**r["bits"])}</td>'+(f'<td style="text-align:right">{_cell(r["divergence"])}</td>' if harmed else '')+f'<td style="white-space:nowrap">{bar}</td><td>{part if r["why"] else ""}</td><td style="white-space:normal;min-width:9rem">{e(r["why"])}</td><td style="white-space:normal;min-width:7rem">{e(r["remedy"])}</td></tr>'
+    head = '<thead><tr>'+''.join(f'<th>{n}</th>' for n in ('layer','bits',*(('divergence it adds',) if harmed else ()),'quality of its output','what spoils it','why','what helps'))+'</tr></thead>'
+    table = lambda rs: f'<div style="overflow-x:auto" tabindex="0"><table>{head}<tbody>{"".join(map(row, rs))}</tbody></table></div>'
+    more = f'<details><summary>{len(rows)-most} more layers</summary>{table(rows[most:])}</details>' if len(rows)>most else ''
+    note = f'<p>{len(left)} layers with less harm were not looked at: their time was over.</p>' if left else ''
+    return Html(table(rows[:most])+more+note)
