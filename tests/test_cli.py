@@ -268,8 +268,9 @@ def test_every_phase_has_a_name_and_a_second_ctrl_c_says_what_it_does(folder, tm
     assert 'ended at once' in out or json.loads((task/'output'/'best.json').read_text())['stop_reason']=='interrupted', out
     for k in ('importing MindSpore','calibration','sensitivities','episodes'): assert f'{k}: ' in out, k
 
-def test_ctrl_c_inside_a_graph(tmp_path):
+def test_ctrl_c_inside_a_graph(tmp_path, monkeypatch):
     "The example's own evaluation, so that the signal comes while MindSpore runs a graph."
+    monkeypatch.setenv('QUANTNB_EXAMPLE_SAMPLES', '500')
     task = tmp_path/'tasks'/'demo'
     words = [sys.executable, '-m', 'quantnb.run.cli', 'run', str(fashion/'quant.yml'), '-d', 'CPU', '-t', 'demo', '--set', f'local_base_path={tmp_path/"tasks"}']
     p = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path)
@@ -281,8 +282,9 @@ def test_ctrl_c_inside_a_graph(tmp_path):
     assert json.loads((task/'output'/'best.json').read_text())['stop_reason']=='interrupted'
     assert json.loads((task/'output'/'history.jsonl').read_text().strip().split('\n')[-1])['stop_reason']=='interrupted'
 
-def test_the_papermill_line_of_the_readme(tmp_path):
+def test_the_papermill_line_of_the_readme(tmp_path, monkeypatch):
     "The only run of the example's notebook, so that it is not run twice."
+    monkeypatch.setenv('QUANTNB_EXAMPLE_SAMPLES', '500')
     r = subprocess.run([sys.executable, '-m', 'papermill', 'examples/fashion/search.ipynb', str(tmp_path/'out.ipynb'), '-p', 'max_episode', '3', '--no-progress-bar'], capture_output=True, text=True, timeout=300, cwd=fashion.parent.parent)
     assert r.returncode==0, r.stderr[-2000:]
 

@@ -44,7 +44,7 @@ def test_equalization_of_an_onnx_file(cnn, tmp_path):
 
 def test_smoothing_of_a_transformer():
     ms.set_context(mode=ms.GRAPH_MODE); ms.set_seed(0); rng = np.random.default_rng(0)
-    net = nets.Attention().set_train(False); x = nets.ids(4, 7); g = read_graph(net, (x,))
+    net = nets.Attention().set_train(False); x = nets.ids(4, 7)
     v = np.ones(16, np.float32); v[[2,9]] = 64; net.ln.gamma.set_data(ms.Tensor(v)); y = net(x).asnumpy()
     plain,smooth = (prepared(net, x, t) for t in (('fold',),('fold','smooth'))); s = Strategy.uniform([l.path for l in plain.graph.quantizable], 8, 8)
     np.testing.assert_allclose(*(p.engine.net(None)(x).asnumpy() for p in (smooth,plain)), atol=1e-5*np.abs(y).max())

@@ -1,7 +1,9 @@
 """A small residual CNN for Fashion-MNIST and the functions that quantnb calls by name.
 
 Pixels travel as uint8 [N,28,28] in `fashion.npz`, as float32 [N,1,28,28] (mean 0, deviation 1) through the network.
+For a quick try, the environment variable QUANTNB_EXAMPLE_SAMPLES is the largest number of images of each part.
 """
+import os
 from functools import lru_cache
 from pathlib import Path
 
@@ -87,13 +89,13 @@ def normalise(x): # uint8 [N,28,28]
 
 
 @lru_cache(maxsize=8)
-def _part(file, part):
-    with np.load(file) as z: return normalise(z[f'{part}_x']), z[f'{part}_y'].astype(np.int32)
+def _part(file, part, n): # n images from the first on; all if None
+    with np.load(file) as z: return normalise(z[f'{part}_x'][:n]), z[f'{part}_y'][:n].astype(np.int32)
 
 
 def images(config, part): # part: 'calib' (512), 'search', 'confirm' or 'test' (2000 each)
     "Normalised images float32 [N,1,28,28] and labels int32 [N] of one part of the shipped data."
-    return _part(str(HERE/option(config, 'data_file')), part)
+    return _part(str(HERE/option(config, 'data_file')), part, int(os.environ.get('QUANTNB_EXAMPLE_SAMPLES') or 0) or None)
 
 
 def batches(x, size):

@@ -14,6 +14,7 @@ def watch(p, name):
         s = p.stages; d = dict(s.state, at=p.name, n=s.n, by_hand=s.by_hand, strategy=s.strategy.to_json() if s.strategy else {}, main=threading.current_thread() is threading.main_thread())
         open(name+'.tmp', 'w').write(json.dumps(d)); os.replace(name+'.tmp', name)
     p.stages.watchers.append(f); f(); return p
+os.environ['QUANTNB_EXAMPLE_SAMPLES'] = '500'
 watch(Task.from_yaml(EXAMPLE).panel(), 'panel.json')""".replace('EXAMPLE', repr(str(Path(__file__).parents[2]/'examples'/'fashion'/'quant.yml')))
 SLOW = """calls = []
 def slow(net):

@@ -1,9 +1,10 @@
 """The functions that the yml names: the network, its inputs, its calibration and its evaluation.
 
 The settings come from the JSON at `file_config` with the yml's `config` laid over it. Paths of data and checkpoint start from
-the example's folder, that of the output from the current one.
+the example's folder, that of the output from the current one. For a quick try, the environment variable
+QUANTNB_EXAMPLE_SAMPLES is the largest number of scenes of each part.
 """
-import json, math
+import json, math, os
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -56,7 +57,7 @@ def opt_caption_model_eval(opts): # `ckpt_file`, `beam_width`, `language`, `use_
 
 def _scenes(opts, part):
     if not opts.use_patch: raise ValueError('use_patch: the data are pictures; features of img_dim numbers a patch are not among them')
-    return scenes.load(str(EXAMPLE/opts.data_file), part)
+    return scenes.load(str(EXAMPLE/opts.data_file), part, int(os.environ.get('QUANTNB_EXAMPLE_SAMPLES') or 0) or None)
 
 
 def _batches(opts, part):
