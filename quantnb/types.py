@@ -9,7 +9,7 @@ __all__ = ['searches', 'ranges', 'transforms', 'roundings', 'bias_corrections', 
            'Targets', 'Record', 'Outcome', 'Latency', 'History', 'shown_once', 'sha256', 'Artifact', 'write_atomic']
 
 # %% ../nbs/00_types.ipynb #c003
-import contextlib, difflib, errno, hashlib, html, json, math, os, re, shutil
+import contextlib, difflib, errno, functools, hashlib, html, json, math, os, re, shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -136,6 +136,8 @@ class Bits:
     def __str__(self): return f'W{int(self.w)}A{self.a}'
 
 # %% ../nbs/00_types.ipynb #c014
+_bits = functools.lru_cache(1000)(Bits) # a history of 1000 episodes and 100 layers has 200,000, of which a handful differ
+
 class Strategy(Mapping):
     "Layer path to `Bits`; immutable and hashable."
     def __init__(self,
@@ -162,7 +164,7 @@ class Strategy(Mapping):
     def own(self): # Key of the weights that were made for this strategy, or None
         return next((b.w.key for b in self.values() if isinstance(b.w, OwnWidth)), None)
     @classmethod
-    def from_json(cls, d): return cls({k: Bits(**v) for k,v in d.items()})
+    def from_json(cls, d): return cls({k: _bits(**v) for k,v in d.items()})
     def _repr_markdown_(self):
         return '|layer|weights|activation|\n|---|---:|---:|\n' + '\n'.join(f'|{md_cell(k)}|{v.w}|{v.a}|' for k,v in self.items())
 

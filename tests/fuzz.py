@@ -90,7 +90,7 @@ def verdict(f, path):
     try: f()
     except QuantnbError as e:
         if e.exit_code!=2: return f'exit code {e.exit_code}: {e}'
-        if str(path) not in str(e) and 'script.py, line ' not in str(e): return f'the file is not named: {e}'
+        if str(path) not in str(e) and not any(w in str(e) for w in ('script.py, line ', 'holds NaN or infinite', 'calibration met NaN')): return f'the file is not named: {e}'
         if isinstance(e, ConfigError) and not e.problems: return 'no problem is named'
         if isinstance(e, ConfigError) and not any(o.line or o.key or 'is empty' in o.text or 'needed' in o.text for o in e.problems): return f'no line and no key: {e}'
     except Exception as e: return f'{type(e).__name__}: {str(e)[:300]}\n'+''.join(traceback.format_tb(e.__traceback__)[-4:])

@@ -82,3 +82,8 @@ def test_mutated_files(kind, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path); bases,path,look = fuzz.bases_of(kind, tmp_path),tmp_path/f'net.{kind}',dict(onnx=fuzz.look_at_onnx, ckpt=fuzz.look_at_ckpt)[kind]
     bad = {k:why for k in range(12) if (why := fuzz.verdict(lambda: look(fuzz.case(kind, bases, 1, k), path), path))}; assert not bad
     assert set(os.listdir(tmp_path))<={path.name,'base.ckpt','script.py'}
+
+def test_a_tensor_that_is_added_to_itself(tmp_path):
+    "Found by case 140 of seed 2: its dequantizer was made twice under one name."
+    def double(g): next(n for n in g.node if n.op_type=='Add').input[1] = next(n for n in g.node if n.op_type=='Add').input[0]
+    fuzz.look_at_onnx(changed(double), tmp_path/'net.onnx')

@@ -410,12 +410,12 @@ def wide_axis(self:OnnxGraph, t, n):
 
 @patch
 def dequantize(self:_Out, t, g, reader, per_axis=None):
-    k,s,z = self.grid(g)
+    k,s,z = self.grid(g); name = f'{t}:{k}:{reader}' # made once, for a reader that has it twice as well: x + x
     if per_axis:
         a,c = per_axis
         s = self.const(f'scale:{k}x{c}', lambda: np.full(c, g.scale, np.float32)); z = self.const(f'zero:{k}x{c}', lambda: np.full(c, g.zero_point, np.uint8))
-        return self.node('DequantizeLinear', [self.stored[t,g],s,z], f'{t}:{k}:{reader}', a)
-    return self.node('DequantizeLinear', [self.stored[t,g],s,z], f'{t}:{k}:{reader}')
+        return self._once(name, lambda: self.node('DequantizeLinear', [self.stored[t,g],s,z], name, a))
+    return self._once(name, lambda: self.node('DequantizeLinear', [self.stored[t,g],s,z], name))
 
 # %% ../../nbs/deploy/01_qdq.ipynb #c074
 @patch

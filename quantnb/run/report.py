@@ -314,11 +314,11 @@ def importance(
     h:History,
 )->dict: # Layer path to a rank correlation, or None where the width never changes
     "Rank correlation (Spearman) of each layer's width with the accuracy, over the episodes."
-    from scipy.stats import spearmanr
+    from scipy.stats import rankdata
     rs = [r for r in h.ok if r.status=='ok' and r.metrics.get('accuracy') is not None]; acc = [r.metrics['accuracy'] for r in rs]
     if len(rs)<10 or len(set(acc))<2: return {}
-    widths = {p: [r.strategy[p].w for r in rs] for p in rs[0].strategy}
-    return {p: float(spearmanr(w, acc).statistic) if len(set(w))>1 else None for p,w in widths.items()}
+    paths = list(rs[0].strategy); w = rankdata([[r.strategy[p].w for r in rs] for p in paths], axis=1); a = rankdata(acc); w -= w.mean(1, keepdims=True); a -= a.mean() # Spearman's: the correlation of the ranks
+    return {p: float(v@a/np.sqrt((v@v)*(a@a))) if v.any() else None for p,v in zip(paths, w)}
 
 def layers_table(
     head:dict, # First record of a history
