@@ -326,7 +326,7 @@ def in_process(
 )->int: # Exit code
     "On a worker: the process of a run, until it and everything that it started has ended."
     from distributed import get_worker
-    env = {**os.environ, **dict.fromkeys(THREADS, str(threads)), MARK:mark}; env.pop('DASK_PARENT', None)
+    env = {**os.environ, **dict.fromkeys(THREADS, str(threads)), MARK:mark}
     with open(Path(folder)/'log.txt', 'wb') as log: p = subprocess.Popen([sys.executable, '-m', 'quantnb.run.batch', str(folder)], stdin=subprocess.PIPE, stdout=log, stderr=log, env=env, start_new_session=True)
     try: bind(get_worker(), threads, p.pid)
     except psutil.Error: pass # it has ended already
@@ -347,8 +347,8 @@ def _start(self:Batch, r, client):
 @patch
 def _end(self:Batch, name):
     "What is left of a run when its process has ended, or is to end."
-    r,future,mark,t0 = self.live.pop(name); d = self.folder/name; kill_marked(mark)
-    if not future.done(): return
+    r,future,mark,t0 = self.live.pop(name); d,done = self.folder/name,future.done(); kill_marked(mark)
+    if not done: return
     try: code = future.result(timeout=5)
     except Exception as e: code = f'its worker died: {type(e).__name__}'
     j = _record(d)
