@@ -1,5 +1,5 @@
 "Trials on workers: the same history whatever the order of arrival, whoever dies, and wherever a search was interrupted."
-import json, os, signal, sys, time
+import contextlib, json, os, signal, sys, time
 from pathlib import Path
 import cloudpickle, pytest
 from quantnb.types import *
@@ -13,7 +13,7 @@ import simulated
 @pytest.fixture(scope='session')
 def cluster():
     c = local_cluster(2); yield c.scheduler_address
-    c.close(timeout=5)
+    with contextlib.suppress(TimeoutError): c.close(timeout=20)
 
 # -- simulated trials
 

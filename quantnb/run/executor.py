@@ -156,7 +156,8 @@ def attempt(
 FAILURES = 1 # times that a trial may end its worker and is repeated
 THREADS = ('OMP_NUM_THREADS','OPENBLAS_NUM_THREADS','MKL_NUM_THREADS','NUMEXPR_NUM_THREADS','VECLIB_MAXIMUM_THREADS','NUMBA_NUM_THREADS')
 SETTINGS = {'distributed.scheduler.allowed-failures':FAILURES, 'distributed.worker.memory.target':False, 'distributed.worker.memory.spill':False, 'distributed.worker.memory.pause':False,
-    'distributed.comm.retry.count':3, 'distributed.nanny.pre-spawn-environ':{}}
+    'distributed.comm.retry.count':3, 'distributed.nanny.pre-spawn-environ':{},
+    'distributed.deploy.lost-worker-timeout':'10 minutes'} # on a busy machine a worker needs longer than Dask's 15 s to come back, and would be given up
 
 def cores()->list: # Numbers of those that this process may use
     "What a local cluster divides among its workers."
