@@ -7,6 +7,8 @@ for k in ('OMP_NUM_THREADS','OPENBLAS_NUM_THREADS'): os.environ.setdefault(k, '1
 LONG = ('Test_examples_caption_search','Test_nbs_tutorials_','test_cli.py','test_caption.py','test_onnx_ops.py','test_mindir.py','test_batch.py','test_service.py','browser/') # what takes minutes starts first; notebooks of seconds come last, so that both workers end together
 def pytest_collection_modifyitems(items): items.sort(key=lambda i: next((k for k,o in enumerate(LONG) if o in i.nodeid), len(LONG)+('test_notebooks.py' in i.nodeid)))
 
+def pytest_collection_finish(session): gc.collect(); gc.freeze() # MindSpore collects before each compilation, and looks at 300,000 objects of imported modules for it: .14 s
+
 @pytest.fixture(autouse=True, scope='module')
 def free():
     environ,path = dict(os.environ),sys.path[:] # a yml's `pkg_path` is put on both

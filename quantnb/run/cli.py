@@ -8,7 +8,7 @@ __all__ = ['app', 'CODES', 'Yml', 'Device', 'Sets', 'TaskId', 'Resume', 'TaskDir
            'batch', 'vega', 'mxops', 'serve', 'device_table', 'main']
 
 # %% ../../nbs/run/04_cli.ipynb #c003
-import json, logging, os, shlex, signal, sys, threading
+import gc, json, logging, os, shlex, signal, sys, threading
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Optional
@@ -135,6 +135,7 @@ def _search(yml, device, sets, task_id, resume):
         folder.doing('importing the script')
         with _phase('importing the script'): s = SearchPipeStep(Task.from_config(c), resume=resume, folder=folder)
     except BaseException: folder.abandon(); raise
+    gc.collect(); gc.freeze() # MindSpore collects before each compilation, and would look at all that was imported: .14 s each time
     try: s.run(); page = _report(s)
     except KeyboardInterrupt: raise KeyboardInterrupt(_ended(s, words)) from None
     return _finish(s, page, words)
