@@ -578,7 +578,7 @@ def standing(self:SearchPipeStep, strategy:Strategy, best:Record, confirmed:dict
         return r.episode,(f'finalist, {seen["why"]} on the {DATA["confirm"]} data' if seen else f'tried, {why_behind(r, best, h.preference)} on the {DATA["evaluate"]} data')
     if why := no_candidate(strategy, self.prepared.space): return None,f'no candidate: {why}'
     if asked is not None and (removed := self.cost.ratio(strategy))<asked-1e-9: return None,f'removes {removed:.4g} % of the {asked:g} % that were asked for'
-    return None,'failed' if any(r.strategy==strategy for r in h) else 'not tried: the warm-up was too short'
+    return None,'failed' if any(r.strategy==strategy for r in h) else 'not tried'
 
 # %% ../../nbs/run/02_pipeline.ipynb #c027f
 @patch

@@ -120,7 +120,8 @@ class MsQuantRL(SearchAlgorithm):
         self.model = LossModel(o.loss, np.where(o.real, order, -1) if self.tied else None, gamma); self.records,self.worst = {},None
         top = o.budget if np.isfinite(o.budget) else np.inf
         full = [s for s in self.starts if problem.cost is None or not np.isfinite(top) or problem.cost.size(s)-o.rest>=.97*top]
-        self.starts = full[:self.structured]; self.searched = 0
+        even = [s for s in self.starts if len({b.w for p,b in s.items() if p not in problem.space.pin})==1] # what everybody compares with
+        self.starts = list(dict.fromkeys([*full[:self.structured], *even[:1]])); self.searched = 0
     @property
     def noise(self): return self.width(self.proposals) # exploration of the next proposal, in deviations of the posterior
     def width(self, n): return self.turns[n%3]*self.settings.noise_sigma*self.settings.noise_decay**self.searched
