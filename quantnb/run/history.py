@@ -225,7 +225,7 @@ _FIELDS = {f.name for f in fields(Record)}
 def _record(d):
     "A `Record`, or an exception."
     r = Record.from_json({k:v for k,v in d.items() if k in _FIELDS})
-    if type(r.episode) is not int or r.episode<0 or not isinstance(r.metrics, dict) or not isinstance(r.missed, dict) or r.status not in ('ok','failed','cached') or not isinstance(r.seconds, (int,float)): raise ValueError('a field is of another kind')
+    if type(r.episode) is not int or r.episode<0 or not isinstance(r.metrics, dict) or not isinstance(r.missed, dict) or r.status not in ('ok','failed','cached','dropped') or not isinstance(r.seconds, (int,float)): raise ValueError('a field is of another kind')
     return r
 
 def _lines(

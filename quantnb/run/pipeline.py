@@ -449,7 +449,7 @@ def finalists(self:SearchPipeStep,
 )->list: # Records, the most promising first
     "What takes part in the final choice."
     ranked = self.history.ranked(); good = [r for r in ranked if r.feasible] or ranked[:1]
-    if self.config.targets.accuracy is None or len(good)<=n: return good[:n]
+    if self.history.targets.accuracy is None or len(good)<=n: return good[:n]
     safest = min(good[n-1:], key=lambda r: r.metrics.get('divergence', math.inf)) # the first ones are as near to the floor as the search data allow
     return [*good[:n-1], safest]
 
