@@ -15,7 +15,7 @@ def watch(p, name):
         open(name+'.tmp', 'w').write(json.dumps(d)); os.replace(name+'.tmp', name)
     p.stages.watchers.append(f); f(); return p
 os.environ['QUANTNB_EXAMPLE_SAMPLES'] = '500'
-watch(Task.from_yaml(EXAMPLE).panel(), 'panel.json')""".replace('EXAMPLE', repr(str(Path(__file__).parents[2]/'examples'/'fashion'/'quant.yml')))
+watch(Task.from_yaml(THE_YML).panel(), 'panel.json')""".replace('THE_YML', repr(str(Path(__file__).parents[2]/'examples'/'fashion'/'quant.yml')))
 SLOW = """calls = []
 def slow(net):
     calls.append(0)
