@@ -361,7 +361,7 @@ class DdpgPolicy(Policy):
 
 class ModelPolicy(DdpgPolicy):
     "Settings of the model-based agent: the keys of DDPG stay valid; of them it uses `noise_sigma`, `noise_decay`."
-    noise_sigma:NotNegative=.25 # Exploration, in deviations of the posterior; 1: Thompson sampling proper
+    noise_sigma:Annotated[float, Field(ge=0, default_factory=lambda data: .5 if data.get('agent')=='ddpg' else .25)] # Exploration, in deviations of the posterior; 1: Thompson sampling proper. `agent: ddpg` has its own
     pairs:Annotated[int, Field(ge=0)]|None=0 # Pairs of neighbouring layers that are tried together first; null: as many as a count of operations allows, at most two a layer
     front:Annotated[float, Field(ge=0, lt=1)]=.1 # Share of the episodes after the first ten that is spent on smaller strategies
 
@@ -932,6 +932,7 @@ def to_yaml(self:Config,
     y,out = YAML(),io.StringIO(); y.width = 160; step = dump(self.step)
     if 'num_warmup' not in self.policy.model_fields_set and not (public and self.policy.num_warmup<self.policy.max_episode): step['search_algorithm']['policy'].pop('num_warmup', None) # it goes on following max_episode
     if public and self.device and self.device.token and not self.device.token.startswith(('env:','file:')): step['evaluator']['device_evaluator']['token'] = '***'
+    if not public and 'noise_sigma' in type(self.policy).model_fields and 'noise_sigma' not in self.policy.model_fields_set: step['search_algorithm']['policy'].pop('noise_sigma') # it follows agent
     y.dump(dict(general=dump(self.general), register=dump(self.registered), pipeline=[self.name], **{self.name: step}), out)
     return out.getvalue()
 

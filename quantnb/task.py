@@ -12,7 +12,7 @@ from fastcore.basics import patch
 from functools import cached_property
 from pathlib import Path
 from .types import *
-from .config import load, parse, Config
+from .config import load, parse, Config, Policy
 from .search.base import SearchAlgorithm # so that the algorithms without a network of their own are registered
 from .script import *
 
@@ -59,12 +59,18 @@ def _config(targets, bits, act_bits, objectives, metric_name, settings):
     except ConfigError as e: raise ConfigError([Mistake(p.key.removeprefix('nas.'), p.text) for p in e.problems], 'Task') from None
     return c.model_copy(update=dict(dir=str(Path.cwd()), source=''))
 
+def _without_own_policy(c):
+    "The configuration with what every algorithm has of its settings."
+    common = Policy(**{k: getattr(c.policy, k) for k in c.policy.model_fields_set&set(Policy.model_fields)})
+    return c.model_copy(update=dict(step=c.step.model_copy(update=dict(search_algorithm=c.search.model_copy(update=dict(policy=common))))))
+
 @patch
 def replace(self:Task,
     **settings, # Short keys of the yml: exclude=['head'], observer='minmax'; None takes a value away
 )->Task:
     "The same network, data and functions under other settings; the loaded network is shared."
-    c = self.config
+    c,of = self.config,settings.get('search_algorithm.type')
+    if of and of!=c.search.type: c = _without_own_policy(c)
     try: new = parse(c.to_yaml(), sets=[f'{k}={json.dumps(v)}' for k,v in settings.items()])
     except ConfigError as e: raise ConfigError([Mistake(p.key, p.text) for p in e.problems], 'settings') from None
     t = copy.copy(self); t.config = new.model_copy(update=dict(path=c.path, dir=c.dir, source=''))

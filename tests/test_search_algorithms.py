@@ -64,3 +64,13 @@ def test_the_agent_is_at_the_integer_program_at_once_and_above_it_soon():
 
 def test_names_in_the_yml():
     assert {'MsQuantRL','HAQ','ddpg','SensitivityILP','GreedySensitivity','BinaryRollback','Evolution','RandomSearch','Uniform'}<=set(searches)
+
+def test_another_algorithm_has_its_own_settings():
+    "HAQ under `agent` explores as HAQ does, also after the configuration was written out; and another type in a notebook keeps what all algorithms have."
+    from quantnb.search.base import get_algorithm
+    from quantnb.task import lesson_task
+    noise = lambda t, name: get_algorithm(name).Settings.model_validate({k: getattr(t.config.policy, k) for k in get_algorithm(name).Settings.model_fields}).noise_sigma
+    t = lesson_task(max_episode=9); assert t.config.policy.noise_sigma==.25 and noise(t.replace(agent='ddpg'), 'HAQ')==.5
+    assert t.replace(agent='ddpg').replace(seed=3).config.policy.noise_sigma==.5 and t.replace(agent='ddpg', noise_sigma=.25).config.policy.noise_sigma==.25
+    e = t.replace(**{'search_algorithm.type':'Evolution'}); assert (e.config.search.type, e.config.policy.max_episode)==('Evolution', 9) and isinstance(e.config.policy, get_algorithm('Evolution').Settings)
+    assert e.replace(**{'search_algorithm.type':'MsQuantRL'}).config.policy==t.config.policy

@@ -91,6 +91,7 @@ class Engine:
     why,start = '',None # why it is this engine and not the fast one; what is known of the float network already
     deployed = builder = None # graphs that are shipped, and what builds them; None where the engine makes no files
     output_kind,float_outputs = 'auto',None
+    raced = None # a strategy and its answers, between `losses_of` and `divergence_of`
     float_seen = None # what the evaluation of the float network showed of its samples
     @property
     def simulation(self): return self # in MindSpore, where there is one
@@ -101,10 +102,12 @@ class Engine:
         return self.float_outputs
     def divergence_of(self, strategy)->float:
         "Divergence of a strategy from float: the same samples and the same number, whatever the engine."
-        return divergence(self.float_answers, self.answers(strategy), self.kinds)
+        last,self.raced = self.raced,None
+        return divergence(self.float_answers, last[1] if last and last[0]==strategy else self.answers(strategy), self.kinds)
     def losses_of(self, strategy)->np.ndarray: # [rows]
-        "The same for each sample."
-        return row_losses(self.float_answers, self.answers(strategy), self.kinds)
+        "The same for each sample. The answers stay for a `divergence_of` that follows."
+        self.raced = strategy,self.answers(strategy)
+        return row_losses(self.float_answers, self.raced[1], self.kinds)
     @property
     def kinds(self):
         "Kind of each output, from the float network's; `output_kind` holds for the first."

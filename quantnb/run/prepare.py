@@ -400,7 +400,7 @@ def episode(
     try:
         with time_limit(prepared.config.timeout, prepared.engine.meter):
             cost,trainer = prepared.cost.metrics(strategy),prepared.trainer
-            if why := trainer.behind(strategy, rivals): return outcome({**cost, 'divergence':float(trainer.losses(strategy).mean())}, dropped=why)
+            if why := trainer.behind(strategy, rivals): return outcome({**cost, 'divergence':float(prepared.engine.divergence_of(strategy))}, dropped=why)
             m = {**cost, **trainer(strategy)}; seen = trainer.changed()
         if not prepared.measures: return outcome(m, **seen)
         m |= prepared.latency(strategy); why = prepared.exporter.device.failed # waiting for a lost device is not the candidate's time

@@ -17,7 +17,7 @@ from pathlib import Path
 from ..types import *
 from ..rows import WORK, cut, give_back, row_count
 from ..compare import Agreement, worst
-from ..paired import Race
+from ..paired import clearly_behind
 from ..config import Config, DeviceSettings
 from ..task import *
 from ..script import own_line
@@ -205,8 +205,9 @@ class QuantTrainer:
         error:float=.01, # Probability of dropping one that is not behind, for each rival
     )->str: # '' if it is not clearly behind all of them
         "Whether a strategy can be dropped before it is evaluated."
-        v = self.losses(strategy)
-        if not rivals or not all(Race(self.losses(r), error).behind(v) for r in rivals): return ''
+        if not rivals: return ''
+        others = [self.losses(r) for r in rivals]; v = self.losses(strategy) # last, so that its answers are there for its divergence
+        if not all(clearly_behind(v, o, error) for o in others): return ''
         return f'divergence {v.mean():.3g} on {len(v)} samples, clearly above the {self.losses(rivals[-1]).mean():.3g} of what is no larger'
 
 # %% ../../nbs/run/01_trial.ipynb #c012
