@@ -51,11 +51,12 @@ class Drop:
     samples:int=None
     changed:int=None # Samples with another answer
     method:str='' # How the bound was found, or why there is none
+    sequence:bool=False # Whether it was reached by a fixed sequence of tests, each with the whole error
     p:float=None # Exact McNemar test of no difference; with `answers` alone the discordant samples are at most `changed`, and p at most this
     def to_json(self): return asdict(self)
     def __str__(self):
         if self.upper is None: return f'drop {self.drop:.4g}; no bound: {self.method}'
-        return f'drop {self.drop:.4g} on {self.samples:,} samples, with {100*self.confidence:g} % confidence at most {self.upper:.4g}'+(f' (chosen among {self.tested})' if self.tested>1 else '')
+        return f'drop {self.drop:.4g} on {self.samples:,} samples, with {100*self.confidence:g} % confidence at most {self.upper:.4g}'+(f' (chosen among {self.tested})' if self.tested>1 else ' (everything safer is within it, too)' if self.sequence else '')
 
 def unit_of(accuracies, n)->float: # 1, 100, or None
     "Whether accuracies are shares of n samples, or percent of them."

@@ -1,5 +1,6 @@
 "A candidate that is clearly behind is dropped before it is evaluated; a floor is kept with confidence or the verdict says that it is not sure; the time box ends a search."
 import json, numpy as np, pytest
+from quantnb.paired import Drop
 from quantnb.task import lesson_task
 from quantnb.types import Record, Strategy, Targets
 from quantnb.run.pipeline import SearchPipeStep
@@ -42,3 +43,11 @@ def test_the_report_has_what_costs_nothing_beside_the_choice(search):
     rows = {r['name']:r for r in search.history.result['baselines']}; look = search.history.result['outlook']
     assert {'chosen','ILP','greedy'}<=set(rows) and any(k.startswith('random, best of ') for k in rows) and all(r['compress_ratio']>=83-1e-9 and r['accuracy']>0 and r['divergence']>=0 for k,r in rows.items())
     assert 'random, best of' in str(baselines_table(search.history)) and look['gain']>=0 and look['noise']>0 and look['worth']==(look['gain']>look['noise'])
+
+def test_finalists_are_tested_from_the_safest_on(search, monkeypatch):
+    "Each with the whole error, and none behind the first that fails, whatever its own bound says."
+    p = [l.path for l in search.graph.quantizable]; lost,upper = (.3, .01, .1, .02),(7., 2., 12., 3.)
+    pairs = [(r, r) for r in (Record(k, Strategy.uniform(p, 2+k, 8), metrics=dict(divergence=d, accuracy=85.)) for k,d in enumerate(lost))]
+    monkeypatch.setattr(search, 'drop', lambda r, role, a0, tested: Drop(1., upper[r.episode]+(tested>1), tested=tested)); divided = [search.drop(r, 'confirm', 90., 4) for r,_ in pairs]
+    drops,sure,blocked = search.in_order_of_safety(pairs, divided, 90.); assert search.allowed(90.)==8
+    assert sure==[False,True,False,True] and [d.upper for d in drops]==[8., 2., 13., 3.] and [d.sequence for d in drops]==sure and blocked=={id(pairs[0][1]): 'a safer one may drop 12'}

@@ -172,8 +172,9 @@ def test_one_order_of_preference(h):
     assert grown.best==b.episode
     search = SearchPipeStep.__new__(SearchPipeStep); search.history = h
     finalists,good = search.finalists(),[r for r in ranked if not r.missed] or ranked[:1]; assert finalists[0] is b
-    last = good[4:5] if h.targets.accuracy is None or len(good)<=5 else [min(good[4:], key=lambda r: r.metrics.get('divergence', np.inf))] # where a floor is asked for, the safest of the rest
-    assert finalists==good[:4]+last
+    lost = lambda r: r.metrics.get('divergence', np.inf); assert len(finalists)==min(5, len(good)) and [h.preference(r) for r in finalists]==sorted(map(h.preference, finalists), reverse=True)
+    if h.targets.accuracy is None or len(good)<=5: assert finalists==good[:5]
+    else: assert min(map(lost, finalists))==min(map(lost, good)) # where a floor is asked for, the safest takes part
     h.chosen = ranked[-1]; assert h.leader is ranked[-1] and (FrontPlot(h).best, FrontPlot(h).mark)==(ranked[-1].episode, 'delivered')
 
 # ---- whole searches

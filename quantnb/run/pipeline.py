@@ -450,8 +450,12 @@ def finalists(self:SearchPipeStep,
     "What takes part in the final choice."
     ranked = self.history.ranked(); good = [r for r in ranked if r.feasible] or ranked[:1]
     if self.history.targets.accuracy is None or len(good)<=n: return good[:n]
-    safest = min(good[n-1:], key=lambda r: r.metrics.get('divergence', math.inf)) # the first ones are as near to the floor as the search data allow
-    return [*good[:n-1], safest]
+    front,lost = [],lambda r: r.metrics.get('divergence', math.inf) # the first ones are as near to the floor as the search data allow: some of them will have learned these data
+    for r in good:
+        if not front or lost(r)<lost(front[-1]): front.append(r) # safer than everything that is preferred to it
+    if len(front)>n and 0<lost(front[-1])<math.inf: front = [min(front, key=lambda r: abs(math.log(lost(r)/x))) for x in np.geomspace(lost(front[0]), lost(front[-1]), n)]
+    front = list({id(r):r for r in front[:n]}.values())
+    return sorted(front+[r for r in good if all(r is not o for o in front)][:n-len(front)], key=self.history.preference, reverse=True)
 
 # %% ../../nbs/run/02_pipeline.ipynb #c025k
 SMALL = 3e7 # multiply-accumulates of a forward, up to which several finalists are rounded in sequence: a pass costs some hundred forwards
@@ -491,6 +495,22 @@ def confirmed_reward(self:SearchPipeStep,
     try: return self.reward(replace(r, metrics={**metrics, 'divergence':r.metrics.get('divergence')}))
     except Exception as e: log.warning('the reward of episode %d fails on the confirmed accuracy: %s', r.episode, e); return r.reward
     finally: self.reward.float = old
+
+# %% ../../nbs/run/02_pipeline.ipynb #c026d1
+@patch
+def in_order_of_safety(self:SearchPipeStep,
+    rivals, # Pairs of a record and the same with what its file showed on the confirmation data
+    drops, # `Drop` of each, the error divided among them
+    float_accuracy:float,
+)->tuple: # drops, whether each is assured, id of a record to why it is not although its own bound would do
+    "Fixed-sequence test: whoever is tested in an order that the data have not decided, and ends at the first failure, may spend the whole error on each (Maurer et al., 1995). The order is that of the divergence from float, the safest first."
+    order = sorted(range(len(rivals)), key=lambda k: (rivals[k][0].metrics.get('divergence', math.inf), rivals[k][1].strategy.own is None, k)); drops,sure,blocked,failed = list(drops),[None]*len(rivals),{},None
+    for k in order:
+        d = self.drop(rivals[k][1], 'confirm', float_accuracy, 1); ok = self.assured(d, float_accuracy); sure[k] = ok and failed is None if ok is not None else None
+        if sure[k]: drops[k] = replace(d, sequence=True)
+        elif ok: blocked[id(rivals[k][1])] = f'a safer one may drop {failed:.4g}'
+        if ok is False and failed is None: failed = d.upper
+    return drops,sure,blocked
 
 # %% ../../nbs/run/02_pipeline.ipynb #c026c
 @patch
@@ -555,13 +575,15 @@ def confirm(self:SearchPipeStep,
     rivals = [] if float_accuracy is None else self.rivals(role, float_accuracy)
     if not rivals: first = finalists[0]; return first,first.strategy,rounding(first.strategy)
     prefer,tested = self.history.preference,len(rivals) if role=='confirm' else len({r.strategy for r in self.history.ok}); drops = [self.drop(r, role, float_accuracy, tested) for _,r in rivals]
-    sure = [self.assured(d, float_accuracy) for d in drops]; k = max(range(len(rivals)), key=lambda k: (rivals[k][1].feasible, sure[k] is not False, prefer(rivals[k][1])))
+    sure = [self.assured(d, float_accuracy) for d in drops]; blocked = {}
+    if role=='confirm': drops,sure,blocked = self.in_order_of_safety(rivals, drops, float_accuracy)
+    k = max(range(len(rivals)), key=lambda k: (rivals[k][1].feasible, sure[k] is not False, prefer(rivals[k][1])))
     searched,won = rivals[k]; chosen = won.strategy; accepted = self.acceptance(drops[k], role, float_accuracy)
     for _,r in rivals:
         if r.strategy is not chosen: self.exporter.drop(r.strategy)
     if role=='evaluate': return searched,chosen,dict(missed=searched.missed if chosen is searched.strategy else won.missed, acceptance=accepted, **rounding(chosen))
     table = [dict(episode=o.episode, accuracy=r.metrics['accuracy'], missed=r.missed, reward=r.reward, searched=o.metrics['accuracy'], **{k:r.metrics.get(k) for k in ('compress_ratio','latency')},
-        drop_bound=d.upper, why='delivered' if r is won else why_behind(r, won, prefer) if s is not False or not r.feasible or sure[k] is False else f'its drop may be {d.upper:.4g}', **rounding(r.strategy)) for (o,r),d,s in zip(rivals, drops, sure)]
+        drop_bound=d.upper, why='delivered' if r is won else why_behind(r, won, prefer) if s is not False or not r.feasible or sure[k] is False else blocked.get(id(r)) or f'its drop may be {d.upper:.4g}', **rounding(r.strategy)) for (o,r),d,s in zip(rivals, drops, sure)]
     return searched,chosen,dict(missed=won.missed or searched.missed, acceptance=accepted, confirm=dict(accuracy=won.metrics['accuracy'], float=float_accuracy, reward=won.reward, candidates=table), **rounding(chosen))
 
 # %% ../../nbs/run/02_pipeline.ipynb #c027b
