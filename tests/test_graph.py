@@ -11,9 +11,9 @@ from quantnb.quant.qnet import QuantNet
 from quantnb.types import Bits, InputError, Strategy
 
 QUANTIZABLE = dict(cnn={'stem','res.0.c1','res.0.c2','res.1.c1','res.1.c2','ds.dw','ds.pw','head'}, grouped={'a'}, conv1d={'a','b','fc'}, mint={'a','b'},
-    shared={'a','layers.0','layers.1'}, attention={'mha.in_proj_weight','mha.out_proj','ff','out'}, by_hand={'q','k','v','w'}, recurrent={'fc'}, branch={'a','b'},
+    shared={'a','layers.0','layers.1'}, attention={'emb.embedding_table','mha.in_proj_weight','mha.out_proj','ff','out'}, by_hand={'q','k','v','w'}, recurrent={'fc'}, branch={'a','b'},
     tied={'fc','emb.embedding_table'}, encoder={f'e.layers.{i}.{p}' for i in (0,1) for p in ('self_attn.in_proj_weight','self_attn.out_proj','dense1','dense2')})
-FLOAT = dict(cnn={'unused':'never called'}, grouped={'up':'transposed'}, attention={'emb.embedding_table':'embedding','mha:MatMulExt':'no weight'}, by_hand={'net:':'no weight'}, recurrent={'r':'recurrent'}, tied={'lookup':'embedding'})
+FLOAT = dict(cnn={'unused':'never called'}, grouped={'up':'transposed'}, attention={'mha:MatMulExt':'no weight'}, by_hand={'net:':'no weight'}, recurrent={'r':'recurrent'}, tied={'lookup':'embedding'})
 CALLS = dict(shared={'a':3})
 MACS = dict(attention={'mha.in_proj_weight':6*16*48, 'ff':6*16*32}, shared={'a':3*64}, cnn={'ds.dw':7*7*9*16, 'head':320}) # of one sample, however many operators the export makes of it
 
