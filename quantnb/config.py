@@ -438,6 +438,7 @@ class SearchSpace(Section):
     eligible:Literal['default','reference']='default' # Which layers may change; 'reference': Conv2d with more than 16 input channels, Conv1d, Dense
     include:Regexes=[] # Only layers whose path matches one of them
     exclude:Regexes=[] # No layer whose path matches one of them
+    embeddings:bool=True # Whether tables that rows are looked up in are layers, too; with eligible: reference they are not
     pin:dict[Regex, Any]={} # Path to a fixed width, or to [weights, activation]
     def bits(self, key): return next((h.range for h in self.hyperparameters if h.key==f'network.{key}'), None) # list or None
     def rules(self):

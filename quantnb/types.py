@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['searches', 'ranges', 'transforms', 'roundings', 'bias_corrections', 'engines', 'runners', 'hooks', 'DATA', 'WIDTHS',
-           'KINDS', 'NOT_EVALUATED', 'STOPS', 'QuantnbError', 'InputError', 'TrialError', 'DiskError', 'DeviceLost',
-           'Mistake', 'ConfigError', 'md_cell', 'Registry', 'on_data', 'OwnWidth', 'Bits', 'Strategy', 'Layer',
-           'Targets', 'Record', 'Outcome', 'Latency', 'History', 'shown_once', 'sha256', 'Artifact', 'write_atomic']
+           'KINDS', 'FLOAT_TABLE', 'NOT_EVALUATED', 'STOPS', 'QuantnbError', 'InputError', 'TrialError', 'DiskError',
+           'DeviceLost', 'Mistake', 'ConfigError', 'md_cell', 'Registry', 'on_data', 'OwnWidth', 'Bits', 'Strategy',
+           'Layer', 'Targets', 'Record', 'Outcome', 'Latency', 'History', 'shown_once', 'sha256', 'Artifact',
+           'write_atomic']
 
 # %% ../nbs/00_types.ipynb #c003
 import contextlib, difflib, errno, functools, hashlib, html, json, math, os, re, shutil
@@ -152,10 +153,12 @@ class Strategy(Mapping):
     def __repr__(self): return 'Strategy(' + ', '.join(f'{k}: {v}' for k,v in self.items()) + ')'
     @classmethod
     def uniform(cls,
-        paths, # Layer paths
+        layers, # Layer paths, or `Layer`s: a table has no activation
         w:int, # Bits of all weights
         a:int=None, # Bits of all activations; as the weights if None
-    ): return cls({p: Bits(w, w if a is None else a) for p in paths})
+    ):
+        a = w if a is None else a
+        return cls({getattr(l, 'path', l): Bits(w, 32 if getattr(l, 'table', False) else a) for l in layers})
     def to_json(self): return {k: dict(w=int(v.w), a=int(v.a)) for k,v in self.items()}
     @property
     def plain(self): # The same widths with the weights that all strategies share
@@ -169,13 +172,14 @@ class Strategy(Mapping):
         return '|layer|weights|activation|\n|---|---:|---:|\n' + '\n'.join(f'|{md_cell(k)}|{v.w}|{v.a}|' for k,v in self.items())
 
 # %% ../nbs/00_types.ipynb #c018
-KINDS = {'conv1d','conv2d','dense'} # what the search can quantize; the graph knows other kinds and says why not
+KINDS = {'conv1d','conv2d','dense'} # layers that multiply by their weight and can be quantized, besides tables; the graph knows other kinds and says why not
+FLOAT_TABLE = 'embedding: ' # how the reason of a table begins that takes no part in a search: it is no layer then, and does not count
 
 @dataclass(frozen=True)
 class Layer:
     "One weight of the network and the operators that read it."
     path:str # Path of the Cell that owns the weight, with the weight's name behind it if the Cell has several
-    kind:str # 'conv1d', 'conv2d', 'dense', or another that is never quantized ('embedding', 'rnn', 'conv2d_transpose', ...)
+    kind:str # 'conv1d', 'conv2d', 'dense', 'embedding', or another that is never quantized ('rnn', 'conv2d_transpose', ...)
     op:str # MindSpore operator, such as 'Conv2D'
     param:str # Name of the weight Parameter
     weight_shape:tuple # As the Parameter stores it
@@ -201,8 +205,12 @@ class Layer:
     def c_out(self): return self.weight_shape[self.channel_axis] if self.weight_shape else 0
     @property
     def c_in(self): # input channels of the whole layer, as HAQ counts them
-        if self.kind=='dense': return self.n//max(1,self.c_out)
+        if self.kind in ('dense','embedding'): return self.n//max(1,self.c_out)
         return self.weight_shape[1]*self.groups if len(self.weight_shape)>1 else 1
+    @property
+    def table(self): return self.kind=='embedding' # rows are looked up by index: a width of the weight, none of an activation
+    @property
+    def counts(self): return self.kind in KINDS or self.table and not self.reason.startswith(FLOAT_TABLE) # in sizes and operations of the layers
     @property
     def depthwise(self): return self.kind!='dense' and self.groups>1 and self.groups==self.c_in
     @property

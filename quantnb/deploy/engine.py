@@ -69,7 +69,7 @@ def calibrate(self:OrtEngine,
 @patch
 def observe(self:OrtEngine, run)->dict: # Layer path to `Observer`
     "Stage 5 on the float graphs: faster than in MindSpore, and a batch is cut by bytes."
-    d,m = self.deployed,self.meter; obs = {l.path:Observer(1 if l.kind!='dense' else -1, self.quantizer.needs(l.path), l) for l in self.graph.quantizable}
+    d,m = self.deployed,self.meter; obs = {l.path:Observer(1 if l.kind!='dense' else -1, self.quantizer.needs(l.path), l) for l in self.graph.quantizable if not l.table}
     d.watch = obs; m.record(); before,ran = (m.calls,m.samples),d.calls
     try:
         r = run(self.net(None))

@@ -99,7 +99,7 @@ class Entry:
         self.inputs = [tuple(x.asnumpy() for x in self.example)] if path else None
         self._read(quantizer, graph, other)
         self.builder = QdqBuilder(self.float, quantizer, storage, self.inputs, weight_dtype)
-        tensors = {n.name: n.ins[1-self.builder.side[n.name]] for n in self.builder.ops if n.name in self.builder.path}
+        tensors = {n.name: n.ins[1-self.builder.side[n.name]] for n in self.builder.ops if n.name in self.builder.path and n.name not in self.builder.tables}
         self.entering = [(self.builder.path[n], t) for n,t in tensors.items()] # layer path, tensor that enters one of its calls
         if answer is None: answer = cell(*_fill(self.args, it := iter(self.example)), **_fill(self.kwargs, it))
         outs = []; self.template = _take_tensors(answer, outs)

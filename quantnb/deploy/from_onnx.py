@@ -372,7 +372,7 @@ def multiplies(self:_FromFile, n, made):
     init = self.o.init; const = [k for k,i in enumerate(n.input) if i in init and init[i].ndim>1 and init[i].dtype.kind=='f']
     if n.op_type in _QUANTIZED: return next((k for k,i in enumerate(n.input) if i in init and init[i].ndim>1), None),'quantized','already quantized in the file: kept as it is'
     if n.domain: return (const[0],'other',f'{n.op_type} of the domain {n.domain}: kept float') if const else None
-    if n.op_type=='Gather': return (0,'embedding',WHY['embedding']) if 0 in const else None
+    if n.op_type=='Gather': return (0,'embedding',self.no_table(n)) if 0 in const else None
     if n.op_type in _RECURRENT: return (1,'rnn','recurrent: it has no integer kernel') if 1 in const else None
     if n.op_type not in ('Conv','ConvTranspose','MatMul','Gemm'): return None
     at = [k for k in const if k<2]; k = 1 if 1 in at else 0 if at and n.op_type=='MatMul' else None
@@ -392,6 +392,16 @@ def multiplies(self:_FromFile, n, made):
     else: why = ''
     return k,'dense' if n.op_type!='Conv' else 'conv1d' if w.ndim==3 else 'conv2d',why
 
+@patch
+def no_table(self:_FromFile, n):
+    "Why the rows of what a Gather reads cannot be looked up as integers; '' if they can."
+    o = self.o; w = o.init[n.input[0]]
+    if w.ndim!=2 or _attr(n, 'axis', 0) not in (0,-2) or o.source(n.input[0])[1]: return FLOAT_TABLE+'what is looked up is not its rows'
+    if w.dtype!=np.float32: return FLOAT_TABLE+f'its values are {w.dtype}'
+    if n.input[1] in o.init: return FLOAT_TABLE+'its index is a constant'
+    if not np.isfinite(w).all(): raise InputError(f'{self.path}: the table {self.label.get(n.input[0]) or n.input[0]} holds NaN or infinite values', 'check the file')
+    return ''
+
 # %% ../../nbs/deploy/00b_from_onnx.ipynb #c028
 @patch
 def find_layers(self:_FromFile):
@@ -405,6 +415,7 @@ def find_layers(self:_FromFile):
     for (w,kind),calls in groups.items():
         p = base = self.path_of(w, calls[0][0])+(':lookup' if kind=='embedding' and (w,'dense') in groups else ''); count = 1
         while p in used or p in self.ends: count += 1; p = f'{base}_{count}'
+        if p.endswith(':lookup') and kind=='embedding': calls[:] = [(n, k, y or FLOAT_TABLE+'it reads the integers of '+base.removesuffix(':lookup')) for n,k,y in calls]
         used.add(p); o.layers[p] = [p if k==0 else f'{p}#{k+1}' for k in range(len(calls))]; self.found[p] = w,kind,calls
         for (n,_,_),m in zip(calls, o.layers[p]): self.first[m] = n.name; n.name = m
         a = o.init.get(w, self.every.get(w))

@@ -166,14 +166,14 @@ def pack(
     return (word-2**(bits*k-1)).astype(dt)
 
 # %% ../../nbs/deploy/03_mindir.ipynb #c017
-def _unpack(do, x, bits):
-    "Integers as float32 from words; the first axis is still padded to whole words."
+def _unpack(do, x, bits, axis=0):
+    "Integers as float32 from words; the axis they are packed along is still padded to whole words."
     c,(dt,k),base = do.e.const,WORDS[bits],2**bits
     v,digits = do('Add', do.cast(x, _T.FLOAT), c(np.float32(base**k/2))),[]
     for _ in range(k-1):
         rest = do('Floor', do('Mul', v, c(np.float32(1/base))))
         digits.append(do('Sub', v, do('Mul', rest, c(np.float32(base))))); v = rest
-    return do('Sub', do('Concat', do('MakeTuple', *digits, v), c(0)), c(np.float32(base/2)))
+    return do('Sub', do('Concat', do('MakeTuple', *digits, v), c(axis)), c(np.float32(base/2)))
 
 # %% ../../nbs/deploy/03_mindir.ipynb #c019
 @patch
@@ -217,6 +217,23 @@ def weight(self:_Mindir, name, g, packed):
         if g.bits!=16: w = do('Mul', w, self.const(g.spread(g.scale)))
         if was!=_T.FLOAT: w = do.cast(w, was)
         self.put(fn, v, do.nodes); _read(ns, {v:w})
+
+@patch
+def table(self:_Mindir, name, g, packed):
+    "Store a table on the weight grid `g`; rows are looked up as integers, packed along a row where they fill whole words. False if something else reads it."
+    p = self.params[name]
+    found = [(fn, v, n) for fn,v in self.places(name) for n in self.readers(fn, v)]
+    if g.axis!=0 or p.data_type!=_T.FLOAT or not found or any(self.op(n)!='Gather' or n.input[0]!=v or v in list(n.input)[1:] for _,v,n in found): return False
+    short = packed and g.bits in WORDS and g.q.shape[1]%WORDS[g.bits][1]==0
+    self.store(p, np.ascontiguousarray(pack(np.ascontiguousarray(g.q.T), g.bits).T) if short else g.q)
+    for fn,v,n in found:
+        copy, = _take([n]); out = n.output[0]; do = _Writer(self); copy.output[0] = copy.name = f'new:{next(self.new)}'; do.nodes.append(copy)
+        y = _unpack(do, copy.output[0], g.bits, -1) if short else do.cast(copy.output[0], _T.FLOAT)
+        if g.bits!=16:
+            scale, = _take([n]); scale.input[0] = self.const(g.scale.reshape(-1, 1)); scale.output[0] = scale.name = f'new:{next(self.new)}'; do.nodes.append(scale)
+            y = do('Mul', y, scale.output[0])
+        self.put(fn, out, do.nodes); self.replace({out:y})
+    return True
 
 @patch
 def store(self:_Mindir, p, v):
@@ -415,7 +432,7 @@ def to_mindir(
             if path in quantizer.shifts: e.shift(n, quantizer.bias(path, b.w, b.a), len(g.values[n.outs[0]].shape), output_axis(g, l, n))
     for path,b in strategy.items():
         w = quantizer.weight(path, b.w)
-        if w is not None: e.weight(g.layer(path).param, w, packed)
+        if w is not None and not (g.layer(path).table and e.table(g.layer(path).param, w, packed)): e.weight(g.layer(path).param, w, packed)
     return e.compact()
 
 # %% ../../nbs/deploy/03_mindir.ipynb #c044

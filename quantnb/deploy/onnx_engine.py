@@ -113,7 +113,7 @@ class OnnxFile:
     def graph(self): return self.float.graph
     @property
     def total(self)->int: # Numbers that the file's float constants hold
-        o = self.float; return max(sum({o.source(k)[0]:a.size for k,a in o.init.items() if a.dtype.kind=='f'}.values()), sum(l.n+l.bias for l in self.graph.layers if l.kind in KINDS))
+        o = self.float; return max(sum({o.source(k)[0]:a.size for k,a in o.init.items() if a.dtype.kind=='f'}.values()), sum(l.n+l.bias for l in self.graph.layers if l.counts))
     def session(self): return session(str(self.path))
 
 def feed_batch(net, b, names):
@@ -135,7 +135,7 @@ class DeployedFile:
     ):
         self.like,self.float,self.q,self.meter,self.calls,self.watch,self.watching,self.workers = net,o,quantizer,meter,0,None,None,workers
         self.builder = QdqBuilder(o, quantizer, storage); self.sessions,self.pool = Sessions(),cf.ThreadPoolExecutor(workers); self.names = [v.name for v in o.inputs]
-        by = {n.name:n for n in self.builder.ops}; self.entering = [(p, by[n].ins[1-self.builder.side[n]]) for n,p in self.builder.path.items() if n in by]
+        by = {n.name:n for n in self.builder.ops}; self.entering = [(p, by[n].ins[1-self.builder.side[n]]) for n,p in self.builder.path.items() if n in by and n not in self.builder.tables]
         self.by_row = [bool(d) and not isinstance(d[0], int) for d in net.feeds.dims]
     @property
     def top(self): return self # one graph, which is the network
@@ -243,7 +243,7 @@ def calibrate(self:FileEngine,
     run, # Function of a network: the user's calibration, which may return batches
 )->dict: # Layer path to `Observer`
     "Stage 5: observe on the float graph what the user's function feeds."
-    d,m = self.deployed,self.meter; d.builder.storage = self.storage; obs = {l.path:Observer(1 if l.kind!='dense' else -1, self.quantizer.needs(l.path), l) for l in self.graph.quantizable}
+    d,m = self.deployed,self.meter; d.builder.storage = self.storage; obs = {l.path:Observer(1 if l.kind!='dense' else -1, self.quantizer.needs(l.path), l) for l in self.graph.quantizable if not l.table}
     self.float_outputs = None; d.watch = obs; m.record(); before,ran = (m.calls,m.samples),d.calls
     try:
         r = run(self.net())

@@ -74,6 +74,11 @@ class _Op:
     rest:bytes # Everything but the inputs, serialized
     def piece(self, ins): return Piece(_field(1, b''.join(_field(1, i) for i in ins)+self.rest), self.op, tuple(ins), self.outs)
 
+def _taker(n):
+    "Function that writes a Gather of rows like `n` of another table; None if it takes something else."
+    if next((a.i for a in n.attribute if a.name=='axis'), 0)!=0: return None
+    return lambda table, index, out: _field(1, oh.make_node('Gather', [table, index], [out], name=out).SerializeToString())
+
 def _take_apart(n):
     m = onnx.NodeProto(); m.CopyFrom(n); del m.input[:]
     return _Op(n.name, f'{n.domain}::{n.op_type}' if n.domain else n.op_type, tuple(n.input), tuple(n.output), m.SerializeToString())
@@ -130,10 +135,13 @@ class QdqBuilder:
         own = {quantizer.layers[p].param:p for p in o.layers if p in quantizer.layers}
         self.weight = {i:own[o.source(i)[0]] for i in o.init if o.source(i)[0] in own} # constant that is a view of a layer's weight, to the path
         self.side = {n.name:int(n.ins[1] in self.weight) for n in self.ops if n.name in self.path} # which operand the weight is
+        self.tables = {n for n,p in self.path.items() if quantizer.layers[p].table} # nodes that look rows up
         self.added = {b:n for n,b in o.biases.items() if n in self.path and b not in o.node(n).input}
-        self.feeds = {n.ins[1-self.side[n.name]]:self.path[n.name] for n in self.ops if n.name in self.path and len(o.layers[self.path[n.name]])==1}
+        self.feeds = {n.ins[1-self.side[n.name]]:self.path[n.name] for n in self.ops if n.name in self.path and n.name not in self.tables and len(o.layers[self.path[n.name]])==1}
         self.makes = {t:n for n in self.ops for t in n.outs}
         self.tail = {n.outs[0]:self._tail(n.outs[0]) for n in self.ops}
+        self.gathers = {n.name:g for n in self.ops if n.op=='Gather' and (g := _taker(o.node(n.name)))}
+        self.twin = {w:s for w in self.weight for s,views in [o.source(w)] if [v.op_type for v,_ in views]==['Transpose'] and o.init[w].ndim==2 and any(u.name in self.gathers for u in self.users.get(s, ()))} # what a product reads, to the same table that rows are looked up in: the file holds it once
         self.clip = {n.name:self._limits(n) for n in self.ops if n.op in CLIP}
         self.inits,self.ids,self.chan,self.known,self.narrow,self.makers,self.kept = {},{},{},{},{},{},Kept() # large constants are made again where memory is short
         self.io = [v.SerializeToString() for v in o.inputs],[v.SerializeToString() for v in o.outputs]
@@ -325,6 +333,7 @@ class _Out:
 def integers(self:_Out, w, bits, unsigned=False):
     "Name of the integers of a weight's view."
     b = self.b; q = lambda: b.o.replay(w, b.q.weight(b.weight[w], bits).q); name = f'{w}:q{bits}' # not held: they can be made again
+    if w in b.twin: name += 'u'*unsigned; return self._once(name, lambda: self.node('Transpose', [self.integers(b.twin[w], bits, unsigned)], name)) # the runtime does it when it opens the file
     if unsigned: return self.const(name+'u', lambda: q().view(np.uint8)^np.uint8(128))
     if bits<8: b.narrow[name] = int(bits),b.o.init[w].shape,q
     return self.const(name, lambda: q()*_wide(bits))
@@ -333,7 +342,7 @@ def integers(self:_Out, w, bits, unsigned=False):
 def scales(self:_Out, w, bits, unsigned=False):
     "Names of the scales and zero points of a weight's channels, and the axis of these."
     b = self.b; axis,ids = b.channels(w); n = len(ids)
-    s = self.const(f'{w}:s{bits}', lambda: b.q.weight(b.weight[w], bits).scale.ravel()[ids]/_wide(bits))
+    s = self.const(f'{b.twin.get(w, w)}:s{bits}', lambda: b.q.weight(b.weight[w], bits).scale.ravel()[ids]/_wide(bits))
     return s,self.const(f'zeros:{n}u', lambda: np.full(n, 128, np.uint8)) if unsigned else self.const(f'zeros:{n}', lambda: np.zeros(n, np.int8)),axis
 
 # %% ../../nbs/deploy/01_qdq.ipynb #c064
@@ -366,6 +375,22 @@ def weight(self:_Out, n, bits):
 def _once(self:_Out, name, make):
     if name not in self.stored: self.stored[name] = 1; make()
     return name
+
+# %% ../../nbs/deploy/01_qdq.ipynb #c066t
+@patch
+def look_up(self:_Out, n, w, bits):
+    "Rows of a table or of a weight that is read as one: integers, then their scales. False if the view's scales do not belong to its rows."
+    b = self.b; index = self.read(n.ins[1], n) if n.ins[1] not in b.o.init else self.const(n.ins[1], lambda: b.o.init[n.ins[1]])
+    if bits==32 or b.channels(w) is None or b.channels(w)[0]!=0 or b.gathers.get(n.name) is None: return False
+    take = lambda t, out: self.nodes.append(Piece(b.gathers[n.name](t, index, out), n.op, (t,index), (out,))) or out
+    out,ids = n.outs[0],b.channels(w)[1]
+    if bits==16: self.cast(take(self.const(f'{w}:half', lambda: b.o.replay(w, b.q.weight(b.weight[w], 16).half).astype(np.float16)), f'{out}:r{bits}'), out); return True
+    path = b.weight[w]; around = any(u in self.p.quant for u in b.o.layers[path]) and b.unsigned(w, bits) # the integers that a product reads, too, lie in the file once
+    s = self.const(f'{w}:s{bits}', lambda: b.q.weight(path, bits).scale.ravel()[ids]/_wide(bits))
+    self.cast(take(self.integers(w, bits, around), f'{out}:r{bits}'), f'{out}:q{bits}'); v = f'{out}:q{bits}'
+    if around: v = self.node('Sub', [v, self.const('128', lambda: np.array(128, np.float32))], f'{out}:c{bits}')
+    self.node('Mul', [v, self.node('Unsqueeze', [take(s, f'{out}:s{bits}'), self.const('last', lambda: np.array([-1]))], f'{out}:t{bits}')], out)
+    return True
 
 # %% ../../nbs/deploy/01_qdq.ipynb #c068
 @patch
@@ -444,6 +469,9 @@ def op(self:_Out, n):
     if n.name in self.p.dropped:
         t = n.outs[0]; self.alias[t] = self.alias.get(n.ins[0], n.ins[0])
         return self.store(t, self.alias[t], True) if self.p.want.get(t) else None
+    if n.op=='Gather' and n.ins[0] in b.weight and b.weight[n.ins[0]] in self.p.widths and self.look_up(n, n.ins[0], self.p.widths[b.weight[n.ins[0]]]):
+        for t in n.outs: self.store(t, t, False)
+        return
     ins = [i if not i or i in init else self.read(i, n) for i in n.ins]
     layer = n.name in self.p.bits
     for k,i in enumerate(n.ins):

@@ -99,7 +99,7 @@ def sensitivities(
     "Divergence of every layer at every width."
     t0,o = time.monotonic(),builder.o
     paths = list(paths or dict.fromkeys(builder.path[n.name] for n in builder.ops if n.name in builder.path))
-    st = Strategy.uniform(builder.q.layers, base.w, base.a); S = _Suffixes(builder, st)
+    st = Strategy.uniform(builder.q.layers.values(), base.w, base.a); S = _Suffixes(builder, st)
     parts = list(_parts(inputs or builder.inputs or builder.q.inputs, rows, rows_that_fit(16*o.row_bytes, chunk), o))
     todo = [(p,b) for p in paths for b in widths if b!=base]
     S.arena = o.row_bytes*max(map(row_count, parts), default=1)

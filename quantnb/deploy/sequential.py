@@ -47,6 +47,7 @@ class Walk:
                 if n>=rows: break
                 if o.dynamic: part = next(cut(part, rows-n))
                 self.parts.append(o.feed(part)); n += row_count(part)
+        self.tables = [i for i,p in builder.weight.items() if builder.q.layers[p].table]
         self.rows = n; self.stretches = list(self._stretches()); self.kept,self.room,self.opened = {},keep,{}; self.chosen = {} # layer path to the strength of the prior; None for the weights of the search
 
 # %% ../../nbs/deploy/06_sequential.ipynb #c007
@@ -79,7 +80,7 @@ def open(self:Walk, s:Stretch):
     b,o = self.b,self.b.o; own = {s.x:s.x+'~', s.weight:s.weight+'~', s.bias:s.bias+'~'} if s.path else {}; own.pop('', None)
     nodes,ins,consts = [],{},{}
     for k,n in enumerate(s.nodes):
-        names = [own.get(i, i) if k==0 or i==s.bias else i for i in n.ins]; nodes.append(n.piece(names))
+        names = [i+'~' if i in self.tables else own.get(i, i) if k==0 or i==s.bias else i for i in n.ins]; nodes.append(n.piece(names))
         for i,name in zip(n.ins, names):
             if name!=i: ins[name] = i
             elif i in o.init: consts[b.constant(i, lambda i=i: o.init[i])] = 1
@@ -94,9 +95,11 @@ def open(self:Walk, s:Stretch):
 def run(self:Walk,
     layer, # Function (Stretch, [float inputs], [inputs of the quantized network]) -> (weight, bias, function of an array that rounds activations); arrays as the graph stores them
     progress=None, # Called with the share that is done
+    tables:dict=None, # Constant to array: tables of the quantized network
 ):
     "Both networks side by side, layer by layer; `layer` decides on the weights of the quantized one."
     lanes = [[dict(p) for p in self.parts] for _ in range(2)]; init = self.b.o.init; later = collections.Counter(i for s in self.stretches for i in {*s.reads, s.x})
+    look = lambda quantized, ins: {t: (tables or {}).get(t[:-1], init[t[:-1]]) if quantized else init[t[:-1]] for t in ins if t[:-1] in self.tables}
     for k,s in enumerate(self.stretches):
         own = {}
         if s.path:
@@ -108,6 +111,7 @@ def run(self:Walk,
                     new = None if quantized else self.kept.get((k, j))
                     if new is None:
                         given = {s.x+'~':rounds(e[s.x]) if quantized else e[s.x], **(own if quantized else {t:init[t[:-1]] for t in own if t!='~'})} if s.path else {}
+                        given |= look(quantized, ins)
                         new = dict(zip(s.gives, r.run(list(s.gives), {t: given[t] if t in given else e[t] for t in ins})))
                         size = sum(a.nbytes for a in new.values())
                         if not quantized and size<=self.room: self.kept[k,j] = new; self.room -= size
@@ -229,5 +233,5 @@ def sequential(
         if not s.bias: return w,None,rounds
         b,new = o.init[s.bias],q.bias(s.path, width, bits.a)
         return w,(b if new is None else (b+(new-q.bias(s.path, 32)).reshape(b.shape)).astype(np.float32)),rounds
-    walk.run(layer, progress)
+    walk.run(layer, progress, {i: o.replay(i, g.dequantized) for i in walk.tables for p in [builder.weight[i]] if (g := q.weight(p, strategy.get(p, Bits()).w)) is not None})
     return Strategy({p: Bits(own.get(p, b.w), b.a) for p,b in strategy.items()})

@@ -32,7 +32,7 @@ def layer_bytes(
     accounting:str='quantnb', # Or 'reference': a bias beside quantized weights counts one byte
 )->int: # Bytes
     "Stored size of one layer at the widths `b`."
-    act = 8 if b.a<16 else 0
+    act = 8 if b.a<16 and not l.table else 0
     if b.w==32: return 4*(l.n+l.bias) + act
     if b.w==16: return 2*l.n + 4*l.bias + act
     return (l.n*b.w+7)//8 + ACCOUNTING[accounting]*l.bias + 4*l.c_out + act
@@ -41,12 +41,12 @@ def layer_bytes(
 class CostModel:
     "Size and operation counts of strategies over the same layers."
     def __init__(self,
-        layers, # `Layer`s of the network; those of other kinds than conv1d, conv2d, dense do not count
+        layers, # `Layer`s of the network; those that `counts` leaves out are part of the rest
         params_total:int=None, # All parameters of the network, in elements; for `scope='model'`
         scope:str='layers', # 'layers': the quantizable kinds; 'model': every parameter
         accounting:str='quantnb', # Or 'reference'
     ):
-        self.layers = [l for l in layers if l.kind in KINDS]
+        self.layers = [l for l in layers if l.counts]
         own = sum(l.n+l.bias for l in self.layers)
         if not own: raise InputError('the network has no convolution and no dense layer with weights', 'look at the reasons in `quantnb explain`')
         if scope not in ('layers','model'): raise InputError(f"size_scope is 'layers' or 'model', not {scope!r}")

@@ -22,7 +22,7 @@ def haq_numbers(
     l:Layer,
 )->list: # Eight numbers, and two zeros for the step
     "HAQ's description of a layer; a dense layer has kernel 1, stride 0 and the number of positions as feature size."
-    dense = l.kind=='dense'
+    dense = l.kind in ('dense','embedding')
     size = l.macs/max(1,l.n*l.calls) if dense or not l.x_shape else math.prod(l.x_shape[2:])
     return [i, l.c_in, l.c_out, 1 if dense else math.prod(l.kernel)**.5, 0 if dense else math.prod(l.stride)**.5, size, l.n, l.depthwise, 0, 0]
 

@@ -393,7 +393,7 @@ def _kind(n):
     if n.op in TABLES: return 'embedding'
 
 WHY = dict(conv_transpose='transposed convolution: the runtime has no integer kernel for it', conv3d='three-dimensional convolution: not supported',
-    rnn='recurrent: its weights are concatenated inside the operator', embedding='embedding: read by index, nothing is multiplied')
+    rnn='recurrent: its weights are concatenated inside the operator', embedding=FLOAT_TABLE+'read by index, nothing is multiplied')
 
 # %% ../../nbs/graph/00_ir.ipynb #c031
 class _Owners:
@@ -440,6 +440,24 @@ def next_operators(g, names, step):
                 else: res.append(n.own)
     return tuple(res)
 
+def _no_table(g, calls, shape):
+    "Why rows of a weight cannot be looked up as integers; '' if they can."
+    for n,_,chain in calls:
+        axis = next((v.data for i in n.ins[2:] if isinstance(i, str) and (v := g.values[i]).kind=='const' and isinstance(v.data, int)), 0) if n.op=='Gather' and n.own!='EmbeddingLookup' else 0
+        if n.op!='Gather' or len(shape)!=2 or chain or axis not in (0,-2): return FLOAT_TABLE+'what is looked up is not its rows'
+        if not isinstance(n.ins[1], str) or not _computed(g, n.ins[1 if n.ins[0] in g.values and g.root(n.ins[0])[0] else 0]): return FLOAT_TABLE+'its index is a constant'
+    return ''
+
+def _computed(g, name):
+    "Whether a value depends on an input of the network."
+    todo,seen = [name],set()
+    while todo:
+        if (v := todo.pop()) in seen or not isinstance(v, str): continue
+        seen.add(v)
+        if g.values[v].kind not in ('param','const','node'): return True
+        if (n := g.producer(v)) is not None: todo += g.flat(n)
+    return False
+
 def _layer(g, own, param, calls, conv1d):
     "One `Layer` of all the nodes that read a Parameter."
     n,k,chain = calls[0]; kind = _kind(n); shape = g.values[param].shape
@@ -448,6 +466,7 @@ def _layer(g, own, param, calls, conv1d):
     d['pred'],d['succ'] = next_operators(g, xs, 'pred'),next_operators(g, [o for m,_,_ in calls for o in m.outs[:1]], 'succ')
     sharers = [p for p,a,_ in own.by_name.get(param, [])[1:]]
     if sharers: d['note'] = 'weight shared with ' + ', '.join(sharers)
+    if kind=='embedding': return Layer(kind=kind, reason=_no_table(g, calls, shape), **d)
     if kind in WHY: return Layer(kind=kind, reason=WHY[kind], **d)
     d['bias'],d['channel_axis'] = own.bias(param),_axis(g, n, k, chain, shape)
     d['macs'] = sum(_macs(g, m, kind, m.ins[0], shape, j) for m,j,_ in calls)
@@ -476,7 +495,7 @@ def find_layers(
     for (p,kind),calls in groups.items():
         l = _layer(g, own, p, calls, any(isinstance(c, one) for _,_,c in own.by_name.get(p, [])))
         if kind=='dense' and p in tables: l = replace(l, note='; '.join(filter(None, [l.note, 'the weight is an embedding table, too: both read the same grid'])))
-        if kind=='embedding' and (p,'dense') in groups: l = replace(l, path=l.path+':lookup')
+        if kind=='embedding' and (p,'dense') in groups: l = replace(l, path=l.path+':lookup', reason=l.reason or FLOAT_TABLE+'it reads the integers of '+l.path)
         res.append(l)
     res.sort(key=lambda l: l.nodes[0])
     return res + _uncalled(g, own, {p for p,_ in groups})
@@ -523,6 +542,7 @@ def select(
     eligible:str='default', # 'default' or 'reference'
     include=(), # Only paths that match one of these, if any are given
     exclude=(), # Never paths that match one of these
+    embeddings:bool=True, # Whether tables that rows are looked up in are layers, too
 )->Graph: # A Graph whose layers carry the reason
     "Leave layers float by rule; `InputError` for a pattern that matches no layer, because it is misspelt."
     ps = [l.path for l in g.layers]
@@ -530,6 +550,7 @@ def select(
         if not any(re.search(o, p) for p in ps): raise InputError(f'{k}: no layer matches {o!r}{did_you_mean(o, ps)}', f'the layers are {", ".join(ps)}')
     def why(l):
         if l.reason: return l.reason
+        if l.table and (not embeddings or eligible=='reference'): return WHY['embedding']
         if include and not any(re.search(o, l.path) for o in include): return 'not in include'
         if any(re.search(o, l.path) for o in exclude): return 'excluded by the configuration'
         if eligible=='reference' and l.kind=='conv2d' and l.c_in<=16: return 'reference rule: 16 input channels or fewer'

@@ -139,7 +139,7 @@ class QuantNet(Engine):
         self.inputs,self.names,self.fed_inputs = inputs,names,[]
         self.first = self.answer(*inputs)
         self.graph = refine(graph, self.sites)
-        self.sites = {l.path:self.sites[l.path] for l in self.graph.quantizable}
+        self.sites,self.tables = {l.path:self.sites[l.path] for l in self.graph.quantizable if not l.table},[l.path for l in self.graph.quantizable if l.table]
         self.params = {p.name:p for p in self.cell.get_parameters()}
         self.quantizer = quantizer or Quantizer(self.graph, {k: own[k] if k in own else np.array(p.asnumpy()) for k,p in self.params.items()}, recipe, {s.layer.path:n for s in self.sites.values() if (n := f'{s.layer.path}.fq_shift') in self.params})
         self.written,self.cut = {},None
@@ -147,7 +147,7 @@ class QuantNet(Engine):
     @property
     def samples(self):
         "Samples that went through the network: those of its own calls, or, where it runs inside a compiled `Model`, of its first layer's."
-        return self.meter.samples or min(self.sites.values(), key=lambda s: s.first if s.first is not None else math.inf).rows
+        return self.meter.samples or min((s for s in self.sites.values()), key=lambda s: s.first if s.first is not None else math.inf, default=Site()).rows
     def answer(self, *xs):
         "What the network returns for its example inputs; `InputError` where MindSpore cannot run it."
         try: return self.cell(**dict(zip(self.names, xs))) if self.names else self.cell(*xs)
@@ -208,14 +208,14 @@ def net(self:QuantNet,
     q = self.quantizer
     def put(name, value): self.written.pop(name, None); self.write({name:value}) # one by one: together they would be a second network
     for path,s in self.rounded.items(): s.use((outputs or {}).get(path))
-    for path,s in self.sites.items():
+    for path in [*self.tables, *self.sites]:
         b = (strategy or {}).get(path, Bits()); l = q.layers[path]
         if self.written.get(path+':w')!=b.w:
             w = q.weight(path, b.w); put(l.param, q.params[l.param] if w is None else w.dequantized)
             self.written[path+':w'] = b.w
         if q.bias_param[path] and self.written.get(path+':b')!=b:
             p = q.bias_param[path]; put(p, q.bias(path, b.w, b.a).reshape(q.params[p].shape)); self.written[path+':b'] = b
-        s.use(q.act(path, b.a))
+        if path in self.sites: self.sites[path].use(q.act(path, b.a))
     return self.cell
 
 # %% ../../nbs/quant/05_qnet.ipynb #c010

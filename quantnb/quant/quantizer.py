@@ -30,7 +30,7 @@ class Quantizer:
         shifts:dict=None, # Layer path to the name of a Parameter of zeros that the simulation adds behind the layer
         biases:dict=None, # Layer path to (name of its bias, ids of the nodes that add it), where that is known already and batch norms are folded; found in the graph if None
     ):
-        self.graph,self.recipe = graph,recipe; self.methods = {l.path:recipe.of(l.path) for l in graph.quantizable} # layer path to part to method
+        self.graph,self.recipe = graph,recipe; self.methods = {l.path:{**recipe.of(l.path), **(dict(rounding=Nearest()) if l.table else {})} for l in graph.quantizable} # layer path to part to method; the rows of a table meet nothing that could be weighed
         self.params = {k: np.asarray(v, np.float32) if np.issubdtype(np.asarray(v).dtype, np.floating) else np.asarray(v) for k,v in params.items()} # views of the network's memory where it is float32
         for k,v in self.params.items():
             if v.dtype.kind=='f' and not np.isfinite(v).all(): raise InputError(f'the Parameter {k} holds NaN or infinite values', 'check the checkpoint')
@@ -65,7 +65,7 @@ def _find_bias(self:Quantizer, l):
         n = g.nodes[self.folded[l.path]]; own = _added(g, l, g.nodes[l.nodes[0]])
         self.bias_param[l.path],self.bias_nodes[l.path] = n.ins[2],tuple(o.id for o in (own and own[1],n) if o)
         return
-    if 'shared' in l.note: return
+    if l.table or 'shared' in l.note: return
     found = [_operand(g, g.nodes[i], l.c_out) or _added(g, l, g.nodes[i]) for i in l.nodes]
     names = {f and f[0] for f in found}
     if len(names)!=1 or None in names: return
@@ -76,7 +76,7 @@ def _find_bias(self:Quantizer, l):
 def absorbed(self:Quantizer)->set: # Ids of nodes
     "Operators that leave nothing behind in a quantized graph: folded batch norms, additions of biases, and the ReLUs that follow, which are the end of a grid."
     g = self.graph; res = set(self.folded.values())|{i for ns in self.bias_nodes.values() for i in ns}
-    for l in self.layers.values():
+    for l in (l for l in self.layers.values() if not l.table):
         n = g.nodes[l.nodes[0]]
         while len(us := g.users[n.outs[0]])==1 and (us[0].id in res or us[0].op in ('Relu','Clip')): n = us[0]; res.add(n.id)
     return res
@@ -87,7 +87,7 @@ def shared_biases(
     "Layers whose bias is read by other operators, too: their correction needs a place of its own."
     res = []
     for l in g.quantizable:
-        if 'shared' in l.note: continue
+        if l.table or 'shared' in l.note: continue
         found = [_operand(g, g.nodes[i], l.c_out) or _added(g, l, g.nodes[i]) for i in l.nodes]
         if len({f and f[0] for f in found})==1 and found[0] and not readers_of(g, found[0][0])<=set(tuple(f[1].id for f in found if f[1] is not None) or l.nodes): res.append(l.path)
     return res

@@ -204,7 +204,7 @@ def attach(
     shifted=(), # Paths of layers that get a Parameter of zeros behind them, for a correction that their bias cannot carry
 )->dict: # Layer path to `Site`; a quantizable layer without one cannot be reached
     "Put a site in front of every quantizable layer."
-    sites = {l.param: Site(l) for l in g.quantizable}; got = set()
+    sites = {l.param: Site(l) for l in g.quantizable if not l.table}; got = set()
     own = [(p,c) for p,c in net.cells_and_names()]
     for path,c in own:
         if isinstance(c, nn.MultiheadAttention): got |= _attention(c, path, sites)
@@ -252,11 +252,11 @@ def refine(
 )->Graph: # Layers in execution order, with the calls that were counted
     "Take calls and order from a run; name what no site reaches."
     def one(l):
-        if not l.quantizable: return l
+        if not l.quantizable or l.table: return l
         if l.path not in sites: return replace(l, reason='functional operator whose activation cannot be reached from its Cell\'s text')
         n = max(l.calls, sites[l.path].calls) # one site serves query, key and value of self-attention at once
         if not sites[l.path].calls: return replace(l, note='; '.join(filter(None, [l.note, 'in a branch that the example input does not take'])))
         return replace(l, calls=n, macs=l.macs//max(1,l.calls)*n)
-    when = lambda l: sites[l.path].first if l.path in sites and sites[l.path].first is not None else float('inf')
+    when = lambda l: -1 if l.table else sites[l.path].first if l.path in sites and sites[l.path].first is not None else float('inf')
     ls = [one(l) for l in g.layers]
     return replace(g, layers=sorted(ls, key=lambda l: (when(l), l.nodes[0] if l.nodes else 1e9)))

@@ -87,10 +87,10 @@ def reopened(
     from quantnb.task import Task
     if Path(c.folder).is_dir(): os.chdir(c.folder)
     t = pickle.loads(c.task) if isinstance(c.task, bytes) else Task.from_config(c.task); s = t.config.space; gc.freeze()
-    g = select(read_task(t), s.eligible, s.include, s.exclude)
+    g = select(read_task(t), s.eligible, s.include, s.exclude, s.embeddings)
     e = engines[c.engine](t.net, g, t.inputs, t.input_names, recipe=c.recipe, **(dict(workers=c.threads) if c.engine!='mindspore' else {}))
     e.output_kind,e.storage,q = t.config.trainer.output_kind,storage_of(t.config),e.quantizer
-    if set(c.observers)!=set(q.layers): raise InputError('the network of this worker has other layers than the one of the main process', 'install the same versions and the same script on all hosts')
+    if set(c.observers)!={p for p,l in q.layers.items() if not l.table}: raise InputError('the network of this worker has other layers than the one of the main process', 'install the same versions and the same script on all hosts')
     e.float_seen,q.waiting = c.seen,[]; q.params.update(c.params); q.apart = set(c.apart); q.calibrated(c.observers, c.inputs)
     if c.engine=='onnxfile': e.renew()
     else:

@@ -46,7 +46,7 @@ def measure_pace(
     "Round all weights to the widest candidates, write the files of that strategy, and evaluate it."
     from quantnb.rows import row_count
     from quantnb.run.trial import measure, time_limit
-    c,g,q = task.config,engine.graph,engine.quantizer; ls = g.quantizable; w = c.w_bits[-1]; s = Strategy.uniform([l.path for l in ls], w, w if c.a_bits is None else c.a_bits[-1])
+    c,g,q = task.config,engine.graph,engine.quantizer; ls = g.quantizable; w = c.w_bits[-1]; s = Strategy.uniform(ls, w, w if c.a_bits is None else c.a_bits[-1])
     def took(f): t = time.monotonic(); r = f(); return time.monotonic()-t,r
     rounding,_ = took(lambda: [q.weight(l.path, w) for l in ls])
     first,opening = (took(lambda: exporter.builder.open(s))[0] for _ in range(2)) if exporter.builder else (0.,0.) # the first one finds the ranges of the activations

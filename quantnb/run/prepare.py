@@ -86,7 +86,8 @@ def pins(config:Config, graph:Graph)->dict:
 def pin_bits(config, graph):
     "Layer path to pinned `Bits`; the activation's are the nearest candidate unless they are given, and 32 leaves the layer float."
     a = config.a_bits
-    return {k: Bits(*b) if isinstance(b, list) else Bits(b, b if a is None or b==32 else min(a, key=lambda o: abs(o-b))) for k,b in pins(config, graph).items()}
+    tables = {l.path for l in graph.quantizable if l.table}
+    return {k: Bits(b[0] if isinstance(b, list) else b, 32) if k in tables else Bits(*b) if isinstance(b, list) else Bits(b, b if a is None or b==32 else min(a, key=lambda o: abs(o-b))) for k,b in pins(config, graph).items()}
 
 # %% ../../nbs/run/01a_prepare.ipynb #c008c
 def check_reachable(config:Config, graph:Graph, cost:CostModel):
@@ -222,17 +223,19 @@ def uniforms(
 )->dict: # Name to `Strategy`
     "The uniform strategies that the final table compares with; activations have the nearest candidate."
     a = config.a_bits; act = lambda w: w if a is None else a[-1] if len(a)==1 else min(a, key=lambda o: abs(o-w))
-    return {f'uniform {w}':Strategy.uniform([l.path for l in graph.quantizable], w, act(w)) for w in TABLE_WIDTHS}
+    return {f'uniform {w}':Strategy.uniform(graph.quantizable, w, act(w)) for w in TABLE_WIDTHS}
 
 def no_candidate(
     strategy:Strategy,
     space:QuantRLCodec,
 )->str: # '' if it is one
     "Why the search space does not hold a strategy."
+    tables = {l.path for l in space.layers if l.table}
     for path,b in strategy.items():
         if path in space.pin:
             if space.pin[path]!=b: return f'the configuration pins {path} to {space.pin[path]}'
         elif b.w not in space.w_bits: return f'{b.w} bits is not among the candidates {list(space.w_bits)}'
+        elif path in tables: continue
         elif space.a_bits and b.a not in space.a_bits: return f'{b.a} bits is not among the candidates of the activations {list(space.a_bits)}'
         elif not space.a_bits and b.a!=b.w: return 'weights and activations have the same width here'
     return ''

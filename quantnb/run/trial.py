@@ -87,7 +87,7 @@ def open_engine(
 ): # An engine, calibrated: `net(strategy)`, `quantizer`, `graph`, `meter`, `why` it is not the other one
     "Stages 1 and 5: read the graph, select layers, put the quantizers in, calibrate."
     s,t = task.config.space,task.config.trainer; phase = phase or (lambda name: contextlib.nullcontext())
-    with phase('reading the graph'): g = select(read_task(task), s.eligible, s.include, s.exclude)
+    with phase('reading the graph'): g = select(read_task(task), s.eligible, s.include, s.exclude, s.embeddings)
     name = 'onnxruntime' if t.engine=='auto' else t.engine
     if task.is_file:
         if name=='mindspore': raise InputError('trainer.engine: mindspore needs a MindSpore network, and this one is an ONNX file', 'leave trainer.engine out')
@@ -142,7 +142,7 @@ def look_at_layers(
 ):
     "Warn of layers that calibration did not reach, or of which it saw less than their rounding asks for, with what is done instead."
     def say(paths, text): paths and log.warning(text, f"{len(paths)} {'layer' if len(paths)==1 else 'layers'} ({', '.join(map(str, paths[:3]))}{', …' if len(paths)>3 else ''})")
-    seen = {p: q.observers.get(p) for p in q.layers}; none = [p for p,o in seen.items() if o is None or o.h is None]
+    seen = {p: q.observers.get(p) for p,l in q.layers.items() if not l.table}; none = [p for p,o in seen.items() if o is None or o.h is None]
     say(none, '%s never ran: their activations stay float; calibrate with data for which they run, or exclude them')
     say([p for p,o in seen.items() if p not in none and o.late], '%s did not run in calibration: their ranges come from the example inputs alone; calibrate with data for which they run')
     thin = [f'{p}: {m.count} of {m.k}' for p,o in seen.items() if o is not None and (m := o.more.get(Moments)) is not None and m.sums is not None and m.count<m.k]

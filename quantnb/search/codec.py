@@ -35,12 +35,13 @@ class QuantRLCodec:
         if not self.layers: raise InputError('the network has no quantizable layer', 'look at the reasons in `quantnb explain`')
         paths = [l.path for l in self.layers]
         if wrong := [p for p in pin or {} if p not in paths]: raise InputError(f'pinned, but not a quantizable layer: {", ".join(wrong)}', f'one of {", ".join(paths)}')
-        self.pin = {p: self._pinned(b) for p,b in (pin or {}).items()}
+        self.tables = {l.path for l in self.layers if l.table}; self.pin = {p: Bits(o.w, 32) if p in self.tables else o for p,b in (pin or {}).items() for o in [self._pinned(b)]}
         self.steps = [s for l in self.layers if l.path not in self.pin for s in self._steps(l)]
     def _pinned(self, b):
         if isinstance(b, (Bits,tuple)): return Bits(*b) if isinstance(b, tuple) else b
         return Bits(b, b if self.a_bits is None or b==32 else self.a_bits[-1])
     def _steps(self, l):
+        if l.table: return [Step(l, 'w', self.w_bits)]
         if self.a_bits is None: return [Step(l, 'wa', self.w_bits)]
         return [Step(l, 'w', self.w_bits)] + [Step(l, 'a', self.a_bits)]*(len(self.a_bits)>1)
     def __len__(self): return len(self.steps)
@@ -58,7 +59,7 @@ def decode(self:QuantRLCodec,
         if 'w' in s.what: w[s.path] = b
         if 'a' in s.what: a[s.path] = b
     fix = self.a_bits[0] if self.a_bits else None
-    return Strategy({l.path: self.pin.get(l.path) or Bits(w[l.path], a.get(l.path, fix)) for l in self.layers})
+    return Strategy({l.path: self.pin.get(l.path) or Bits(w[l.path], 32 if l.table else a.get(l.path, fix)) for l in self.layers})
 
 @patch
 def encode(self:QuantRLCodec,

@@ -69,7 +69,7 @@ class Lowering:
         self.node,self.node2 = None,None # the node being lowered, and the same in `ir2`
         self.names = {} # value of the IR to tensor of the graph
         self._folded,self._taken,self._named = {},collections.Counter(),collections.Counter()
-        self.path = {i:l.path for l in ir.layers for i in l.nodes}
+        self.path,self.tables = {i:l.path for l in ir.layers for i in l.nodes},{i:l.path for l in ir.layers if l.table for i in l.nodes}
         self.free = free_dimensions(ir, ir2); self.graph.symbols = {s:at for s,(at,_,_) in self.free.items()}
         for k,i in enumerate(ir.inputs): self._input(k, i)
     def _input(self, k, i):
@@ -152,7 +152,7 @@ def __call__(self:Lowering,
     while ins and not ins[-1]: ins.pop()
     const,key = bool(ins) and all(i in self.graph.init or not i for i in ins),(name, *ins, outs, repr(sorted(attrs.items())))
     if const and key in self._folded: return self._folded[key]
-    path = self.path.get(self.node.id) if self.node is not None and name in ('Conv','MatMul','Gemm') else None
+    path = (self.path if name in ('Conv','MatMul','Gemm') else self.tables if name=='Gather' and ins[0] in self.graph.init else {}).get(self.node.id) if self.node is not None else None
     base = f'n{self.node.id}' if self.node is not None else 'n'
     names = [self.unique(f'{base}:{name}' if k==0 else f'{base}:{name}:{k}') for k in range(outs)]
     n = oh.make_node(name, ins, names, name=self.unique(path or f'{base}:{name}', self._named), **attrs)
