@@ -32,7 +32,7 @@ def sleeping(workers=64, seconds=2., episodes=640):
             return Outcome(s, dict(accuracy=90-d, divergence=d, compress_ratio=85.), '', seconds, 1).to_json(),False
     executor.quiet()
     with dask.config.set(executor.SETTINGS), tempfile.TemporaryDirectory() as d:
-        c = distributed.LocalCluster(workers, threads_per_worker=1, processes=False, protocol='tcp://', dashboard_address=None, silence_logs=50)
+        c = distributed.LocalCluster(n_workers=workers, threads_per_worker=1, processes=False, protocol='tcp://', dashboard_address=None, silence_logs=50)
         class Times:
             at = []
             def after_trial(self, s, r): self.at.append(time.time())

@@ -190,7 +190,7 @@ def local_cluster(
     import dask, distributed
     quiet(); n = workers or max(1, len(cores())//threads)
     with dask.config.set(SETTINGS):
-        return distributed.LocalCluster(n, threads_per_worker=1, processes=True, host='127.0.0.1', dashboard_address='127.0.0.1:0', silence_logs=logging.CRITICAL, memory_limit='auto', env=dict.fromkeys(THREADS, str(threads)))
+        return distributed.LocalCluster(n_workers=n, threads_per_worker=1, processes=True, host='127.0.0.1', dashboard_address='127.0.0.1:0', silence_logs=logging.CRITICAL, memory_limit='auto', env=dict.fromkeys(THREADS, str(threads)))
 
 def connected(
     address:str, # Of a scheduler
