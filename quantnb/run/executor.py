@@ -323,7 +323,7 @@ def fetch(self:DaskExecutor, done):
 
 @patch
 def begin(self:DaskExecutor, t:Trial):
-    t.future = self.client.submit(self.trial, self.key, t.strategy.to_json(), [s.to_json() for s in t.rivals], pure=False, priority=-self.begun); t.begun = time.time(); self.begun += 1
+    t.future = self.client.submit(self.trial, self.key, t.strategy.to_json(), [s.to_json() for s in t.rivals], pure=False, priority=-self.begun); t.begun = time.monotonic(); self.begun += 1
     t.future.add_done_callback(self.pump)
 
 @patch
@@ -332,7 +332,7 @@ def collect(self:DaskExecutor, t:Trial, answer=None):
     from distributed.scheduler import KilledWorker
     if (future := t.future) is None: return # a new connection was made meanwhile
     try: d,stuck = answer or future.result(timeout=5); t.outcome = Outcome.from_json(d); t.stuck = stuck and future.key
-    except KilledWorker: t.outcome = Outcome(t.strategy, self.prepared.cost.metrics(t.strategy), f'it has ended the process of its worker {FAILURES+1} times: os._exit, a crash, or more memory than a worker may use', time.time()-t.begun)
+    except KilledWorker: t.outcome = Outcome(t.strategy, self.prepared.cost.metrics(t.strategy), f'it has ended the process of its worker {FAILURES+1} times: os._exit, a crash, or more memory than a worker may use', time.monotonic()-t.begun)
     except (CancelledError, Late, TimeoutError, OSError): t.future = None # lost with the scheduler, or with the connection to it: once more
     except KeyError: t.future,self.unsent = None,True # the scheduler was started again, and knows nothing
     except Exception as e: t.error = e
@@ -391,9 +391,9 @@ def measured(self:DaskExecutor, o:Outcome)->Outcome:
     from dataclasses import replace
     from quantnb.run.prepare import why_failed
     if o.failed: return o
-    begun = time.time(); m = self.prepared.latency(o.strategy)
+    begun = time.monotonic(); m = self.prepared.latency(o.strategy)
     notes = {} if m['latency'] is not None else dict(latency_failed=self.prepared.exporter.device.failed.get('model') or 'no reason was given')
-    return replace(o, metrics={**o.metrics, **m}, seconds=o.seconds+time.time()-begun, notes={**o.notes, **notes})
+    return replace(o, metrics={**o.metrics, **m}, seconds=o.seconds+time.monotonic()-begun, notes={**o.notes, **notes})
 
 @patch
 def close(self:DaskExecutor):
