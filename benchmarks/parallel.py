@@ -1,10 +1,11 @@
 """What parallel search gains and costs: `python benchmarks/parallel.py [sleep] [loop] [fashion] [slow]`; without words all. Results go to parallel.json.
 
-sleep: 64 workers on trials that sleep (threads of one process: what is measured is the loop, the scheduler and the network stack).
+sleep: 64 workers on trials that sleep. Scheduler and workers share a process (64 would not fit here), the search has its own; what each worker would observe of its own machine (profile, system monitor) is off.
+  Measured are the loop, the scheduler and the network stack, on two cores.
 loop: bookkeeping per episode over 1000 episodes with 100 layers, and the time that a resume takes from the snapshot.
 fashion, slow: wall seconds per episode of one worker against two, one thread each, on the fashion example and on the lesson network with so many images that an evaluation takes seconds.
 """
-import json, os, sys, tempfile, time
+import json, os, subprocess, sys, tempfile, time
 from pathlib import Path
 here = Path(__file__).parent; sys.path.insert(0, str(here.parent/'tests'))
 import numpy as np, psutil
@@ -16,8 +17,17 @@ def keep(name, d):
 
 def load(): return dict(cores=os.cpu_count(), load_before=round(os.getloadavg()[0], 2))
 
-def sleeping(workers=64, seconds=2., episodes=640):
-    import cloudpickle, dask, distributed
+HOST = '''
+import dask, distributed, sys, time
+from quantnb.run import executor
+executor.quiet()
+with dask.config.set({**executor.SETTINGS, 'distributed.worker.profile.enabled':False, 'distributed.admin.system-monitor.interval':'30s'}):
+    c = distributed.LocalCluster(n_workers=int(sys.argv[1]), threads_per_worker=1, processes=False, protocol='tcp://', dashboard_address=None, silence_logs=50)
+    print(c.scheduler_address, flush=True); time.sleep(3600)
+'''
+
+def sleeping(workers=64, seconds=4., episodes=640):
+    import cloudpickle
     from quantnb.run import executor
     cloudpickle.register_pickle_by_value(sys.modules['__main__'])
     class Sleeping(executor.DaskExecutor):
@@ -30,16 +40,17 @@ def sleeping(workers=64, seconds=2., episodes=640):
             from quantnb.types import Outcome, Strategy
             s = Strategy.from_json(strategy); sens,seconds = pickle.loads(executor._sent[key]); time.sleep(seconds); d = float(sum(v*4.**-b.w for v,b in zip(sens, s.values())))
             return Outcome(s, dict(accuracy=90-d, divergence=d, compress_ratio=85.), '', seconds, 1).to_json(),False
-    executor.quiet()
-    with dask.config.set(executor.SETTINGS), tempfile.TemporaryDirectory() as d:
-        c = distributed.LocalCluster(workers, threads_per_worker=1, processes=False, protocol='tcp://', dashboard_address=None, silence_logs=50)
-        class Times:
-            at = []
-            def after_trial(self, s, r): self.at.append(time.time())
-        times,l = Times(),load(); t = time.time()
-        simulated.search(d, n=20, agent='RandomSearch', episodes=episodes, executor=lambda p: Sleeping(p), callbacks=[times], **{'parallel_search':True, 'cluster.address':c.scheduler_address, 'cluster.workers':workers})
-        wall = times.at[-1]-t; c.close(timeout=5)
-    keep('sleep', dict(l, workers=workers, seconds_of_a_trial=seconds, episodes=episodes, wall=round(wall, 2), speedup=round(episodes*seconds/wall, 2), steady=round((episodes-workers)*seconds/(times.at[-1]-times.at[workers-1]), 2)))
+    executor.quiet(); host = subprocess.Popen([sys.executable, '-c', HOST, str(workers)], stdout=subprocess.PIPE, text=True); address = host.stdout.readline().strip()
+    try:
+        with tempfile.TemporaryDirectory() as d:
+            class Times:
+                at,cpu = [],[]
+                def after_trial(self, s, r): self.at.append(time.time()); self.cpu.append(time.process_time())
+            times,l = Times(),load(); t = time.time()
+            simulated.search(d, n=20, agent='RandomSearch', episodes=episodes, executor=lambda p: Sleeping(p), callbacks=[times], **{'parallel_search':True, 'cluster.address':address, 'cluster.workers':workers})
+            wall = times.at[-1]-t
+    finally: host.kill(); host.wait()
+    keep('sleep', dict(l, workers=workers, seconds_of_a_trial=seconds, episodes=episodes, wall=round(wall, 2), speedup=round(episodes*seconds/wall, 2), steady=round((episodes-workers)*seconds/(times.at[-1]-times.at[workers-1]), 2), cpu_ms_of_the_loop_per_episode=round(1e3*(times.cpu[-1]-times.cpu[0])/(episodes-1), 2)))
 
 def bookkeeping(agent, episodes=1000, layers=100):
     with tempfile.TemporaryDirectory() as d:

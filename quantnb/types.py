@@ -148,7 +148,10 @@ class Strategy(Mapping):
     def __getitem__(self, k): return self._d[k]
     def __iter__(self): return iter(self._d)
     def __len__(self): return len(self._d)
-    def __hash__(self): return hash(frozenset(self._d.items()))
+    def __hash__(self):
+        if (h := self.__dict__.get('_hash')) is None: h = self._hash = hash(frozenset(self._d.items()))
+        return h
+    def __getstate__(self): return dict(_d=self._d) # a hash holds in one process only
     def __eq__(self, o): return isinstance(o, Strategy) and self._d==o._d
     def __repr__(self): return 'Strategy(' + ', '.join(f'{k}: {v}' for k,v in self.items()) + ')'
     @classmethod
@@ -167,7 +170,7 @@ class Strategy(Mapping):
     def own(self): # Key of the weights that were made for this strategy, or None
         return next((b.w.key for b in self.values() if isinstance(b.w, OwnWidth)), None)
     @classmethod
-    def from_json(cls, d): return cls({k: _bits(**v) for k,v in d.items()})
+    def from_json(cls, d): s = cls.__new__(cls); s._d = {k: _bits(**v) for k,v in d.items()}; return s
     def _repr_markdown_(self):
         return '|layer|weights|activation|\n|---|---:|---:|\n' + '\n'.join(f'|{md_cell(k)}|{v.w}|{v.a}|' for k,v in self.items())
 
@@ -377,7 +380,11 @@ class History:
         return list(res.values())
     def best(self): # -> Record, or None
         "The first in the order of preference."
-        return max(self.ok, key=self.preference, default=None)
+        n,last,best = self.__dict__.get('_best') or (0,None,None); rs = self.records
+        if n>len(rs) or n and rs[n-1] is not last: n,best = 0,None # other records than those that were compared
+        new = [r for r in rs[n:] if r.status not in NOT_EVALUATED]; best = max([best]*(best is not None)+new, key=self.preference, default=None)
+        self._best = (len(rs),rs[-1],best) if rs else None
+        return best
     @property
     def leader(self): # Record or None
         "The episode that is marked everywhere: the delivered one once a search has ended, the best so far until then."

@@ -1,6 +1,7 @@
 "Trials on workers: the same history whatever the order of arrival, whoever dies, and wherever a search was interrupted."
 import contextlib, json, os, signal, sys, time
 from pathlib import Path
+from types import SimpleNamespace
 import cloudpickle, pytest
 from quantnb.types import *
 from quantnb.run import executor, pipeline
@@ -46,23 +47,27 @@ def test_a_snapshot_is_a_replay(tmp_path, agent, monkeypatch):
 
 class Simulated(DaskExecutor):
     "Simulated trials on real workers."
-    fatal = -1. # divergence below which a trial ends its process
-    def payload(self): return cloudpickle.dumps((self.prepared.sens, self.fatal))
+    fatal,how = -1.,'exit' # divergence below which a trial ends its process
+    def payload(self): return cloudpickle.dumps((self.prepared.sens, self.fatal, self.how))
     def open(self): pass
     @staticmethod
     def trial(key, strategy, rivals=()):
         import os, pickle, time
         from quantnb.run import executor
         from quantnb.types import Outcome, Strategy
-        s = Strategy.from_json(strategy); sens,fatal = pickle.loads(executor._sent[key]); d = float(sum(v*4.**-b.w for v,b in zip(sens, s.values())))
+        s = Strategy.from_json(strategy); sens,fatal,how = pickle.loads(executor._sent[key]); d = float(sum(v*4.**-b.w for v,b in zip(sens, s.values())))
         time.sleep(.05)
-        if d<fatal: os._exit(3)
+        if d<fatal:
+            if how=='exit': os._exit(3)
+            if how=='segfault': import signal; os.kill(os.getpid(), signal.SIGSEGV)
+            kept = [] # leaks
+            while len(kept)<40: kept.append(b'x'*100_000_000); time.sleep(.05)
         return Outcome(s, dict(accuracy=90-d, divergence=d, compress_ratio=85.), '', .05, 1).to_json(),False
 
 @pytest.fixture
 def on_workers(cluster, monkeypatch):
-    def run(folder, task_id, fatal=-1., callbacks=(), **kw):
-        cloudpickle.register_pickle_by_value(sys.modules[__name__]); monkeypatch.setattr(Simulated, 'fatal', fatal)
+    def run(folder, task_id, fatal=-1., how='exit', callbacks=(), **kw):
+        cloudpickle.register_pickle_by_value(sys.modules[__name__]); monkeypatch.setattr(Simulated, 'fatal', fatal); monkeypatch.setattr(Simulated, 'how', how)
         return simulated.search(folder, task_id, executor=lambda p: Simulated(p, 3), callbacks=callbacks, **{'parallel_search':True, 'cluster.address':cluster, **kw})
     return run
 
@@ -73,10 +78,57 @@ def test_a_worker_that_dies_is_replaced_and_its_trial_repeated(tmp_path, on_work
     simulated.search(tmp_path, 'local', in_flight=3, episodes=10); s = on_workers(tmp_path, 'dask', callbacks=[Killer()], episodes=10)
     assert simulated.rows(tmp_path, 'dask')==simulated.rows(tmp_path, 'local') and s.history.stop_reason=='max_episode'
 
-def test_a_trial_that_ends_its_worker_again_and_again_has_failed(tmp_path, on_workers):
+class Least:
+    "The nannies allow a worker 1.5 GB, as a machine without room would."
+    def __init__(self, address): self.address = address
+    def __enter__(self):
+        import distributed
+        self.client = distributed.Client(self.address, set_as_default=False)
+        def limit(dask_worker): m = dask_worker.memory_manager; old,m.memory_limit = m.memory_limit,1_500_000_000; return old
+        self.old = self.client.run(limit, nanny=True)
+    def __exit__(self, *_):
+        def back(n, dask_worker): dask_worker.memory_manager.memory_limit = n
+        self.client.run(back, max(self.old.values()), nanny=True); self.client.close()
+
+@pytest.mark.parametrize('how', ['segfault','leak'])
+def test_a_trial_that_ends_its_worker_again_and_again_has_failed(how, tmp_path, on_workers, cluster):
     ds = sorted(r['metrics']['divergence'] for r in simulated.rows(tmp_path, simulated.search(tmp_path, 'local', in_flight=3, episodes=6).dir.task_id)[1:])
-    s = on_workers(tmp_path, 'dask', fatal=(ds[0]+ds[1])/2, episodes=6)
-    bad = [r for r in s.history if r.status=='failed']; assert len(bad)==1 and 'ended the process of its worker 2 times' in bad[0].reason and len(s.history)==6
+    with Least(cluster) if how=='leak' else contextlib.nullcontext(): s = on_workers(tmp_path, 'dask', fatal=(ds[0]+ds[1])/2, how=how, episodes=6)
+    bad = [r for r in s.history if r.status=='failed']; assert len(bad)==1 and 'ended the process of its worker 2 times' in bad[0].reason and len(s.history)==6 and s.history.stop_reason=='max_episode'
+
+def test_the_scheduler_is_killed_and_started_again(tmp_path):
+    import socket, subprocess
+    with socket.socket() as o: o.bind(('127.0.0.1', 0)); port = o.getsockname()[1]
+    code = f"import distributed, time; from quantnb.run import executor\nif __name__=='__main__': c = distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=False, protocol='tcp://', scheduler_port={port}, dashboard_address=None, silence_logs=50); print(c.scheduler_address, flush=True); time.sleep(300)"
+    def start(): p = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))); return p,p.stdout.readline().strip()
+    p,address = start(); ps = [p]
+    class Killer:
+        def after_trial(self, s, r):
+            if len(s.history)==4: ps[0].kill(); ps[0].wait(); ps[0] = start()[0]
+    cloudpickle.register_pickle_by_value(sys.modules[__name__]); n = dict(episodes=10, agent='MsQuantRL')
+    try:
+        simulated.search(tmp_path, 'local', in_flight=3, **n); s = simulated.search(tmp_path, 'dask', executor=lambda q: Simulated(q, 3), callbacks=[Killer()], **n, **{'parallel_search':True, 'cluster.address':address, 'cluster.workers':2})
+    finally: ps[0].kill(); ps[0].wait()
+    assert simulated.rows(tmp_path, 'dask')==simulated.rows(tmp_path, 'local') and s.history.stop_reason=='max_episode'
+
+def test_a_clock_that_jumps_changes_nothing(tmp_path, monkeypatch):
+    real = time.time; simulated.search(tmp_path, 'steady', in_flight=3, episodes=8); jumps = iter([3.6e3, -8.64e4, 3.2e7, -3.2e7]*10000)
+    monkeypatch.setattr(time, 'time', lambda: real()+next(jumps)); s = simulated.search(tmp_path, 'jumps', in_flight=3, episodes=8)
+    assert simulated.rows(tmp_path, 'jumps')==simulated.rows(tmp_path, 'steady') and all(0<=r.seconds<60 for r in s.history)
+
+def spins(strategy):
+    while True: pass
+def operator(strategy): time.sleep(6) # one call that Python cannot interrupt
+def leaves(strategy): sys.exit(3)
+@pytest.mark.parametrize('what,words,stuck', [(spins, 'took longer than worker.timeout', False), (operator, 'could not be interrupted', True), (leaves, r'sys.exit(3)', False)])
+def test_what_a_trial_does_to_its_worker(what, words, stuck, monkeypatch):
+    "In the thread of a worker; one that is stuck has its worker replaced."
+    class Trainer:
+        def __call__(self, s): return what(s) or {}
+        def behind(self, s, rivals): return ''
+    p = SimpleNamespace(config=SimpleNamespace(timeout=.3, seed=0), cost=SimpleNamespace(metrics=lambda s: {}), engine=SimpleNamespace(meter=SimpleNamespace(deadline=None, pending=None, interrupt=lambda e, f: None), samples=0), trainer=Trainer(), measures=False)
+    monkeypatch.setattr(executor, '_open', {'k':p}); monkeypatch.setattr(executor, '_hand', None); monkeypatch.setattr(executor, 'GRACE', 2.)
+    d,was = executor.attempt('k', Strategy({'a':(4,8)}).to_json()); assert words in d['failed'] and was is stuck
 
 def test_nobody_answers(tmp_path):
     t = simulated.make_task(tmp_path, **{'parallel_search':True, 'cluster.address':'tcp://127.0.0.1:1'})

@@ -190,7 +190,7 @@ def local_cluster(
     import dask, distributed
     quiet(); n = workers or max(1, len(cores())//threads)
     with dask.config.set(SETTINGS):
-        return distributed.LocalCluster(n, threads_per_worker=1, processes=True, host='127.0.0.1', dashboard_address='127.0.0.1:0', silence_logs=logging.CRITICAL, memory_limit='auto', env=dict.fromkeys(THREADS, str(threads)))
+        return distributed.LocalCluster(n_workers=n, threads_per_worker=1, processes=True, host='127.0.0.1', dashboard_address='127.0.0.1:0', silence_logs=logging.CRITICAL, memory_limit='auto', env=dict.fromkeys(THREADS, str(threads)))
 
 def connected(
     address:str, # Of a scheduler
@@ -228,14 +228,16 @@ class ClusterLost(QuantnbError): "The scheduler is gone."
 # %% ../../nbs/run/02a_executor.ipynb #e020
 class Trial:
     "A strategy on its way."
-    def __init__(self, strategy, rivals=()): self.rivals = tuple(rivals); self.strategy,self.future,self.outcome,self.error,self.begun,self.stuck,self.measured = strategy,None,None,None,None,None,False
+    def __init__(self, strategy, rivals=()): self.rivals = tuple(rivals); self.strategy,self.future,self.outcome,self.error,self.begun,self.stuck,self.measured,self.taken = strategy,None,None,None,None,None,False,False
+    @property
+    def open(self): return self.outcome is None and self.error is None
 
 class DaskExecutor:
     "Trials on the workers of a Dask cluster."
     isolated = True
     def __init__(self,
         prepared, # `Prepared`
-        in_flight:int=None, # Strategies in flight; one more than there are workers if None
+        in_flight:int=None, # Strategies in flight; an eighth more than there are workers if None, and at least one
         patience:float=60., # Seconds to wait for a scheduler that does not answer any more
     ):
         _needs_dask()
@@ -248,7 +250,7 @@ class DaskExecutor:
             self.addresses = self.expected(c.workers or 1); self.open()
         except BaseException: self.close(); raise
         self.workers = c.workers or len(self.addresses)
-        self.in_flight = in_flight or (self.workers+1 if self.workers>1 else 1)
+        self.in_flight = in_flight or (self.workers+max(1, self.workers//8) if self.workers>1 else 1) # so that a worker has its next trial when it is done
     def __repr__(self): return f'DaskExecutor({self.workers} workers at {self.client.scheduler.address}, {self.in_flight} in flight)'
     trial = staticmethod(attempt) # What a worker runs
     def payload(self)->bytes:
@@ -300,25 +302,37 @@ def submit(self:DaskExecutor, strategy:Strategy, rivals=())->Trial:
 def pump(self:DaskExecutor, future=None):
     "Take what is done, begin what waits: as many as there are workers."
     with self.lock:
-        for t in self.trials:
-            if t.future is not None and t.outcome is None and t.error is None and t.future.done(): self.collect(t)
-        running = sum(t.future is not None and t.outcome is None for t in self.trials)
+        done = [t for t in self.trials if t.open and t.future is not None and not t.taken and t.future.done()]
+        for t in done: t.taken = True # its worker is free, and its answer is fetched without the lock
+        running = sum(t.open and t.future is not None and not t.taken for t in self.trials)
         for t in self.trials:
             if running>=self.workers or self.client is None or self.client.status!='running': break
-            if t.future is None and t.outcome is None and t.error is None: self.begin(t); running += 1
+            if t.future is None and t.open: self.begin(t); running += 1
+    if done: self.fetch(done)
     self.news.set()
 
 @patch
+def fetch(self:DaskExecutor, done):
+    "The answers of trials that have ended: all that are well in one message, the others each for itself."
+    well = [(t,t.future) for t in done if t.future is not None and t.future.status=='finished']
+    try: answers = dict(zip([id(t) for t,_ in well], self.client.gather([f for _,f in well]))) if len(well)>1 else {}
+    except Exception: answers = {}
+    for t in done:
+        try: self.collect(t, answers.get(id(t)))
+        finally: t.taken = False
+
+@patch
 def begin(self:DaskExecutor, t:Trial):
-    t.future = self.client.submit(self.trial, self.key, t.strategy.to_json(), [s.to_json() for s in t.rivals], pure=False, priority=-self.begun); t.begun = time.time(); self.begun += 1
+    t.future = self.client.submit(self.trial, self.key, t.strategy.to_json(), [s.to_json() for s in t.rivals], pure=False, priority=-self.begun); t.begun = time.monotonic(); self.begun += 1
     t.future.add_done_callback(self.pump)
 
 @patch
-def collect(self:DaskExecutor, t:Trial):
+def collect(self:DaskExecutor, t:Trial, answer=None):
     "The outcome of a trial that has ended, one way or another."
     from distributed.scheduler import KilledWorker
-    try: d,stuck = t.future.result(timeout=5); t.outcome = Outcome.from_json(d); t.stuck = stuck and t.future.key
-    except KilledWorker: t.outcome = Outcome(t.strategy, self.prepared.cost.metrics(t.strategy), f'it has ended the process of its worker {FAILURES+1} times: os._exit, a crash, or more memory than a worker may use', time.time()-t.begun)
+    if (future := t.future) is None: return # a new connection was made meanwhile
+    try: d,stuck = answer or future.result(timeout=5); t.outcome = Outcome.from_json(d); t.stuck = stuck and future.key
+    except KilledWorker: t.outcome = Outcome(t.strategy, self.prepared.cost.metrics(t.strategy), f'it has ended the process of its worker {FAILURES+1} times: os._exit, a crash, or more memory than a worker may use', time.monotonic()-t.begun)
     except (CancelledError, Late, TimeoutError, OSError): t.future = None # lost with the scheduler, or with the connection to it: once more
     except KeyError: t.future,self.unsent = None,True # the scheduler was started again, and knows nothing
     except Exception as e: t.error = e
@@ -377,9 +391,9 @@ def measured(self:DaskExecutor, o:Outcome)->Outcome:
     from dataclasses import replace
     from quantnb.run.prepare import why_failed
     if o.failed: return o
-    begun = time.time(); m = self.prepared.latency(o.strategy)
+    begun = time.monotonic(); m = self.prepared.latency(o.strategy)
     notes = {} if m['latency'] is not None else dict(latency_failed=self.prepared.exporter.device.failed.get('model') or 'no reason was given')
-    return replace(o, metrics={**o.metrics, **m}, seconds=o.seconds+time.time()-begun, notes={**o.notes, **notes})
+    return replace(o, metrics={**o.metrics, **m}, seconds=o.seconds+time.monotonic()-begun, notes={**o.notes, **notes})
 
 @patch
 def close(self:DaskExecutor):

@@ -256,7 +256,17 @@ _said = set()
 @patch
 def read(self:TaskDir)->tuple: # First line as a dict, History
     "The history so far. Lines that cannot be read are left out, reported once, and kept under `damaged` of the first line."
-    good,bad = _lines(self.history_file.read_bytes()); f = self.history_file
+    return self.parsed(self.history_file.read_bytes())
+
+@patch
+def head(self:TaskDir)->dict: # As the first of `read`
+    "The first line, and what later ones change of it; of a long history a hundredth of the time."
+    first,*more = self.history_file.read_bytes().split(b'\n')
+    return self.parsed(b'\n'.join([first, *(l for l in more if b'"resumed"' in l), b'']))[0]
+
+@patch
+def parsed(self:TaskDir, raw:bytes)->tuple: # As `read`
+    was,self._repaired = getattr(self, '_repaired', None),None; good,bad = was[1:] if was and was[0]==raw else _lines(raw); f = self.history_file
     if not good or good[0][0]>1 or not all(isinstance(good[0][2].get(k), dict) for k in ('float','objectives','targets')):
         raise InputError(f'{f}, line 1 is not the first line of a history'+('; the file is empty' if not good and not bad else ''), 'it holds the float network that all episodes are compared with: restore the file, or start the task again under another id')
     rows = [d for _,_,d,_ in good]; head = rows[0]
@@ -282,7 +292,8 @@ def repair(self:TaskDir):
         log.warning('%s is repaired (%s); as it was it is kept in %s', self.history_file, '; '.join(bad), kept.name)
     number = itertools.count()
     lines = [l if r is None or (k := next(number))==r.episode else json.dumps({**d, 'episode':k}).encode() for _,l,d,r in good if 'stop_reason' not in d]
-    write_atomic(self.history_file, b'\n'.join(lines)+b'\n')
+    raw = b'\n'.join(lines)+b'\n'; write_atomic(self.history_file, raw)
+    if not bad: self._repaired = raw,[o for o in good if 'stop_reason' not in o[2]],[] # so that the next `read` parses nothing
 
 # %% ../../nbs/run/00_history.ipynb #c011a
 @patch

@@ -123,7 +123,7 @@ def renew(self:SearchPipeStep):
 @patch
 def expect(self:SearchPipeStep, name)->float: # None where nothing tells
     "Seconds that a phase will take, from what was measured in earlier ones; of a resumed search from the first time."
-    return self.dir.read()[0].get('phases', {}).get(name) if self.resume and not self.ready else self.ahead().get(name)
+    return self.dir.head().get('phases', {}).get(name) if self.resume and not self.ready else self.ahead().get(name)
 
 @patch
 def ahead(self:SearchPipeStep)->dict: # Phase to seconds
@@ -160,7 +160,7 @@ def start_files(self:SearchPipeStep):
 @patch
 def keep_warmup(self:SearchPipeStep):
     "A warm-up that follows `max_episode` stays as it was when a search goes on for longer."
-    n,c = self.dir.read()[0].get('num_warmup'),self.config
+    n,c = self.dir.head().get('num_warmup'),self.config
     if n in (None, c.policy.num_warmup) or 'num_warmup' in c.policy.model_fields_set: return
     p = c.policy.model_copy(update=dict(num_warmup=n)); p.model_fields_set.discard('num_warmup') # it still was not given
     t = copy.copy(self.task); t.config = c.model_copy(update=dict(step=c.step.model_copy(update=dict(search_algorithm=c.search.model_copy(update=dict(policy=p)))))); self.use(t)
@@ -189,7 +189,7 @@ def prepare(self:SearchPipeStep):
     self.resume = self.resume and self.dir.begun # a task that was killed before its first line starts anew
     try:
         if self.resume: self.keep_warmup()
-        p = self.prepared = prepare(self.task, self.phase, head := self.dir.read()[0] if self.resume else None)
+        p = self.prepared = prepare(self.task, self.phase, head := self.dir.head() if self.resume else None)
         self.history = History(p.float, self.config.objectives, self.config.targets); self.history.folder = self.dir.root; self.history.samples = {'evaluate':p.float_samples}
         with self.phase('search algorithm'): self.agent,self.reward = make_search(p),make_reward(self.task, p.float)
         self.open_executor(head)
