@@ -28,10 +28,10 @@ def pairs(graph):
     "(batch norm that ends the first convolution, operator between or '', second convolution), where nothing else reads the channels."
     by_node = {i:l for l in graph.layers for i in l.nodes}
     for n in graph.nodes:
-        if n.op!='BatchNorm' or graph.producer(n.ins[0]).op!='Conv2D': continue
-        us = graph.users[n.outs[0]]; op = us[0].op if len(us)==1 and us[0].op in ('ReLU','ReLU6') else ''
+        if n.op!='BatchNormalization' or getattr(graph.producer(n.ins[0]), 'op', '')!='Conv': continue
+        us = graph.users[n.outs[0]]; op = us[0].origin if len(us)==1 and us[0].origin in ('ReLU','ReLU6') else ''
         if op: us = graph.users[us[0].outs[0]]
-        if len(us)==1 and us[0].op=='Conv2D': yield n,op,by_node[us[0].id]
+        if len(us)==1 and us[0].op=='Conv': yield n,op,by_node[us[0].id]
 
 def plant(net, graph, rng, top, low=32, high=256):
     """Scale random channels of random pairs in the network's Parameters; a list of (pair, operator, channels, factors).
