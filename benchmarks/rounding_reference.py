@@ -71,17 +71,17 @@ class Fashion(nn.Module):
 class Attention(nn.Module):
     def __init__(self, d, heads): super().__init__(); self.qkv,self.out,self.heads,self.d = nn.Linear(d, 3*d),nn.Linear(d, d),heads,d
     def forward(self, x):
-        q,k,v = self.qkv(x).reshape(-1, 49, 3, self.heads, self.d//self.heads).permute(2, 0, 3, 1, 4).unbind(0)
+        q,k,v = self.qkv(x).reshape(*x.shape[:2], 3, self.heads, self.d//self.heads).permute(2, 0, 3, 1, 4).unbind(0)
         a = torch.softmax(q@k.transpose(-1, -2)*(self.d//self.heads)**-.5, -1)
-        return self.out((a@v).transpose(1, 2).reshape(-1, 49, self.d))
+        return self.out((a@v).transpose(1, 2).reshape(x.shape))
 class Layer(nn.Module):
     def __init__(self, d, heads, ff): super().__init__(); self.n1,self.att,self.n2,self.up,self.act,self.down = nn.LayerNorm(d),Attention(d, heads),nn.LayerNorm(d),nn.Linear(d, ff),nn.GELU(),nn.Linear(ff, d)
     def forward(self, x): x = x+self.att(self.n1(x)); return x+self.down(self.act(self.up(self.n2(x))))
 class ViT(nn.Module):
-    def __init__(self, d=96, heads=4, ff=288, depth=4):
-        super().__init__(); self.embed,self.pos = nn.Linear(16, d),nn.Parameter(torch.zeros(1, 49, d)); self.layers,self.norm,self.head = nn.Sequential(*[Layer(d, heads, ff) for _ in range(depth)]),nn.LayerNorm(d),nn.Linear(d, 10)
+    def __init__(self, d=64, heads=4, ff=192, depth=4):
+        super().__init__(); self.embed,self.pos = nn.Linear(49, d),nn.Parameter(torch.zeros(1, 16, d)); self.layers,self.norm,self.head = nn.Sequential(*[Layer(d, heads, ff) for _ in range(depth)]),nn.LayerNorm(d),nn.Linear(d, 10)
     def forward(self, x):
-        x = x.reshape(-1, 7, 4, 7, 4).permute(0, 1, 3, 2, 4).reshape(-1, 49, 16)
+        x = x.reshape(-1, 4, 7, 4, 7).permute(0, 1, 3, 2, 4).reshape(-1, 16, 49)
         return self.head(self.norm(self.layers(self.embed(x)+self.pos)).mean(1))
 
 NETS = dict(fashion=Fashion, resnet14=ResNet14, mobilenet=MobileNet, vit=ViT)
