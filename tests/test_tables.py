@@ -43,10 +43,10 @@ def test_a_table_has_the_same_numbers_everywhere_and_the_size_that_was_promised(
         a,m = e.answers(s)[0],q.answers(s)[0]; blob = e.builder.build(s)
         mindir = load(to_mindir(e.quantizer, s)); y = np.concatenate([mindir(ms.Tensor(b[0])).asnumpy() for b in e.quantizer.inputs])
         assert (abs(a-m)>1e-5*abs(m).max()).mean()<.01 and (abs(y-m)>1e-6*abs(m).max()).mean()<.01 and abs(a-e.answers(None)[0]).max()>0
-        assert 0<len(blob)-cost.size(s)-(0 if tied else floats-cost.s0)<9000 # names and the text of the graph, and tables of the packing
+        assert 0<len(blob)-cost.size(s)-(0 if tied else floats-cost.s0)<12_000 # names and the text of the graph, and tables of the packing
         held = {t.name:t for t in onnx.load_from_string(blob).graph.initializer}
         assert not any(t.data_type==onnx.TensorProto.FLOAT and np.prod(t.dims)>=1000*48 for t in held.values()), 'no float copy of the table'
-        assert sum(np.prod(t.dims) for t in held.values() if t.data_type!=onnx.TensorProto.FLOAT16)<1.2*sum(l.n for l in g.quantizable), 'the integers lie in the file once'
+        assert sum(np.prod(t.dims) for t in held.values())<1.2*sum(l.n for l in g.quantizable), 'the integers lie in the file once'
 
 def test_a_table_in_an_onnx_file(tmp_path):
     net,g,e,_ = engines(False); f = tmp_path/'net.onnx'; f.write_bytes(e.builder.build()); file = OnnxFile(f); file.read((batches[0],))

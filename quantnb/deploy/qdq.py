@@ -350,12 +350,19 @@ def scales(self:_Out, w, bits, unsigned=False):
 def cast(self:_Out, src, out): self.nodes.append(Piece(_field(1, oh.make_node('Cast', [src], [out], name=out, to=TP.FLOAT).SerializeToString()), 'Cast', (src,), (out,)))
 
 @patch
+def half(self:_Out, w):
+    "Name of a weight's view in half precision."
+    b = self.b
+    if w in b.twin: return self._once(f'{w}:half', lambda: self.node('Transpose', [self.half(b.twin[w])], f'{w}:half'))
+    return self.const(f'{w}:half', lambda: b.o.replay(w, b.q.weight(b.weight[w], 16).half).astype(np.float16))
+
+@patch
 def float_weight(self:_Out, w, bits):
     "A weight on its grid for a float operator: integers, Cast, Mul; the runtime computes it once, when it loads the file."
     b = self.b; path,out = b.weight[w],f'{w}:f{bits}'
     if bits==32: return self.const(w, lambda: b.o.init[w])
     if out in self.stored: return out
-    if bits==16: self.stored[out] = 1; self.cast(self.const(f'{w}:half', lambda: b.o.replay(w, b.q.weight(path, 16).half).astype(np.float16)), out); return out
+    if bits==16: self.stored[out] = 1; self.cast(self.half(w), out); return out
     if b.channels(w) is None: return self.const(f'{w}:d{bits}', lambda: b.o.replay(w, b.q.weight(path, bits).dequantized))
     axis,ids = b.channels(w); sh = [1]*b.o.init[w].ndim; sh[axis] = -1; self.stored[out] = 1
     r = self.const(f'{w}:r{bits}', lambda: (b.q.weight(path, bits).scale.ravel()[ids]/_wide(bits)).reshape(sh).astype(np.float32))
@@ -384,7 +391,7 @@ def look_up(self:_Out, n, w, bits):
     if bits==32 or b.channels(w) is None or b.channels(w)[0]!=0 or b.gathers.get(n.name) is None: return False
     take = lambda t, out: self.nodes.append(Piece(b.gathers[n.name](t, index, out), n.op, (t,index), (out,))) or out
     out,ids = n.outs[0],b.channels(w)[1]
-    if bits==16: self.cast(take(self.const(f'{w}:half', lambda: b.o.replay(w, b.q.weight(b.weight[w], 16).half).astype(np.float16)), f'{out}:r{bits}'), out); return True
+    if bits==16: self.cast(take(self.half(w), f'{out}:r{bits}'), out); return True
     path = b.weight[w]; around = any(u in self.p.quant for u in b.o.layers[path]) and b.unsigned(w, bits) # the integers that a product reads, too, lie in the file once
     s = self.const(f'{w}:s{bits}', lambda: b.q.weight(path, bits).scale.ravel()[ids]/_wide(bits))
     self.cast(take(self.integers(w, bits, around), f'{out}:r{bits}'), f'{out}:q{bits}'); v = f'{out}:q{bits}'
