@@ -19,6 +19,7 @@ from .iqp import pair_terms
 # %% ../../nbs/search/09_msquantrl.ipynb #c006
 class LossModel:
     "Posterior over the losses of options and of pairs of layers: the measured ones are its mean before the first record."
+    most = 256 # records that it is fitted to: the better half and the latest, so that an episode costs the same however many there were
     globals_,scales,rhos,noises = .5,(.1,.3,.8),(.05,.2,.5),(.02,.08,.25) # standard deviations: of the common factor; tried for options, pairs, and the misfit, all relative to the loss
     def __init__(self,
         loss:np.ndarray, # [L,K] measured; infinite where there is no option
@@ -31,17 +32,22 @@ class LossModel:
         with np.errstate(all='ignore'): column = np.array([np.nanmedian(c) if np.isfinite(c).any() else 0. for c in at.T])
         self.d = np.where(self.real, np.maximum(np.nan_to_num(d), np.maximum(.05*column, 1e-6*typical)), 0.) # what was measured as nothing is not known to be nothing
         self.g,self.order = np.sqrt(self.d),order; self.X,self.y = np.zeros((0,len(loss)), int),np.zeros(0)
-        self.theta = (self.scales[1],self.rhos[1],self.noises[1]); self.factor = 1.
+        self.theta = (self.scales[1],self.rhos[1],self.noises[1]); self.factor = 1.; self.added,self.kept = 0,np.zeros(0, int) # records so far; the numbers of those that are kept
     def __len__(self): return len(self.y)
     def add(self, x, y):
         "One more record: options [L] and the loss."
-        self.X,self.y = np.vstack([self.X, x]),np.append(self.y, y)
+        self.X,self.y,self.kept = np.vstack([self.X, x]),np.append(self.y, y),np.append(self.kept, self.added); self.added += 1
+        if len(self.y)>self.most:
+            keep = np.arange(len(self.y))!=self.y[:self.most//2].argmax(); self.X,self.y,self.kept = self.X[keep],self.y[keep],self.kept[keep]
 
 # %% ../../nbs/search/09_msquantrl.ipynb #c008
 @patch
+def at(self:LossModel, table): return table[np.arange(len(self.d)), self.X] # [N,L]: an entry for each record's options
+
+@patch
 def kernels(self:LossModel):
     "[N,N] covariances of the records' losses for deviations of one: common factor, layers, options, pairs; and each record's measured sum."
-    U = np.stack([pick(self.d, x) for x in self.X]); S = U@U.T; same = np.zeros_like(S)
+    U = self.at(self.d); S = U@U.T; same = np.zeros_like(S)
     for k in range(self.d.shape[1]): V = U*(self.X==k); same += V@V.T
     G = np.sqrt(U); return np.outer(U.sum(1), U.sum(1)),S,same,.5*((G@G.T)**2-S),U.sum(1)+.5*((G@self.gamma)*G).sum(1)
 
@@ -50,7 +56,7 @@ def fit(self:LossModel):
     "Deviations with the largest evidence, and what sampling needs."
     if not len(self): return self
     common,layer,option,pair,m = self.kernels(); y = self.y/self.factor; floor = .3*np.min(np.abs(y)) if len(y) else 1.; best = None
-    grid = [(s,r,n) for s in self.scales for r in self.rhos for n in self.noises] if len(y)>=4 and (len(y)<16 or len(y)%8==0) else [self.theta]
+    grid = [(s,r,n) for s in self.scales for r in self.rhos for n in self.noises] if len(y)>=4 and (len(y)<16 or self.added%8==0) else [self.theta]
     for s,r,n in grid:
         K = self.globals_**2*common+s*s*(layer+option)+r*r*pair+np.diag((n*np.maximum(np.abs(y), floor))**2+1e-12*np.mean(m)**2)
         C = np.linalg.cholesky(K); z = solve_triangular(C, y-m, lower=True, check_finite=False); e = -.5*z@z-np.log(np.diag(C)).sum()-.5*np.log(s/.3)**2-.5*np.log(r/.2)**2-.5*np.log(n/.08)**2
@@ -70,7 +76,7 @@ def sample(self:LossModel,
     def tables(alpha, c, l, o, P):
         "Deviations after the records have had their say."
         if len(self):
-            U = np.stack([pick(self.d, x) for x in self.X]); G = np.sqrt(U)
+            U = self.at(self.d); G = np.sqrt(U)
             c = c+self.globals_**2*float(alpha@U.sum(1)); l = l+s*s*(alpha@U); o = o.copy()
             np.add.at(o, (np.arange(L)[None].repeat(len(self), 0), self.X), s*s*alpha[:,None]*U)
             Q = r*r*(G*alpha[:,None]).T@G; P = P+Q-np.diag(np.diag(Q))
@@ -80,7 +86,7 @@ def sample(self:LossModel,
     else:
         y = self.y/self.factor; mean = tables(solve(y-self.m), 0., np.zeros(L), np.zeros((L,K)), np.zeros((L,L)))
         if width:
-            f0 = np.array([(pick(self.d*(1+c0+l0[:,None]+o0), x)).sum()+.5*(h := pick(self.g, x))@(P0+self.gamma)@h for x in self.X])
+            H = self.at(self.g); f0 = self.at(self.d*(1+c0+l0[:,None]+o0)).sum(1)+.5*((H@(P0+self.gamma))*H).sum(1)
             draw = tables(solve(y-f0-self.sd*rng.standard_normal(len(y))), c0, l0, o0, P0)
     if width: mean = tuple(a+width*(b-a) for a,b in zip(mean, draw))
     return self.monotone(mean[0]),mean[1]
@@ -117,7 +123,7 @@ class MsQuantRL(SearchAlgorithm):
         self.tied = problem.space.a_bits is None or len(problem.space.a_bits)<2
         most = problem.pairs if self.settings.pairs is None else self.settings.pairs; self.pairs = 0; gamma = None
         if problem.measure and most: gamma,self.pairs = pair_terms(o, problem.measure, most)
-        self.model = LossModel(o.loss, np.where(o.real, order, -1) if self.tied else None, gamma); self.records,self.worst = {},None
+        self.model = LossModel(o.loss, np.where(o.real, order, -1) if self.tied else None, gamma); self.records,self.coded = {},{}
         top = o.budget if np.isfinite(o.budget) else np.inf
         full = [s for s in self.starts if problem.cost is None or not np.isfinite(top) or problem.cost.size(s)-o.rest>=.97*top]
         even = [s for s in self.starts if len({b.w for p,b in s.items() if p not in problem.space.pin})==1] # what everybody compares with
@@ -160,7 +166,7 @@ def note(self:MsQuantRL, record)->bool: # Whether it says something new
 def refit(self:MsQuantRL):
     m = self.model
     if 'divergence' not in next(reversed(self.records.values()))[0].metrics: # the unit of a reward is not that of the sensitivities
-        v = np.array([r[2] for r in self.records.values()]); m.y = v-min(0., v.min()); s = np.array([pick(m.d, r[1]).sum() for r in self.records.values()])
+        v = np.array([r[2] for r in self.records.values()])[m.kept]; m.y = v-min(0., v.min()); s = m.at(m.d).sum(1)
         m.factor = max(float(s@m.y/(s@s)), 1e-30)
     m.fit()
 
@@ -220,6 +226,14 @@ def expected_gain(self:MsQuantRL,
     return float(np.mean(res))
 
 @patch
+def seen(self:MsQuantRL)->set: # Bytes of options [L]
+    "What is known, as options: to look up hundreds of neighbours in."
+    for s in self.known-self.coded.keys():
+        try: self.coded[s] = self.options.encode(s).astype(np.int8).tobytes()
+        except KeyError: self.coded[s] = None
+    return {self.coded[s] for s in self.known}
+
+@patch
 def decide(self:MsQuantRL):
     "Draw losses, solve for them, and take the best answer that is new."
     o,m,p = self.options,self.model,self.problem
@@ -229,10 +243,12 @@ def decide(self:MsQuantRL):
     if price is not None: ranked = sorted((r for r in self.records.values() if r[0].reward is not None), key=lambda r: -r[0].reward)
     leaders = [x for _,x,_ in ranked if pick(o.bytes, x).sum()<=budget][:self.leaders]; around = leaders[0] if leaders else along_hull(m.d+np.where(o.real, 0, np.inf), o.bytes, budget)
     if price is not None: table = table-o.differences(self.bonus, around)/(price*m.factor)
+    known = self.seen()
+    def new(x): return x.astype(np.int8).tobytes() not in known if pick(o.bytes, x).sum()<=o.budget+1e-9 else self.executed(o.decode(x)) not in self.known
     def answer(more=0.):
         "Options [L] that are new, the best of what the program's answers and their neighbours give."
-        f = Program(table+more, o.bytes, budget, m.g, P); x = f.solve(leaders); s = o.decode(x)
-        if self.executed(s) not in self.known: return x
+        f = Program(table+more, o.bytes, budget, m.g, P); x = f.solve(leaders)
+        if new(x): return x
         (i,k,*_),both = f.pairs(x)
         spare = None
         for at in np.argsort(both, None)[:400]:
@@ -242,7 +258,7 @@ def decide(self:MsQuantRL):
             for j in (a,b):
                 if j<len(i): y[i[j]] = k[j]
             full = f.full(y)
-            if (full or spare is None) and self.executed(o.decode(y)) not in self.known:
+            if (full or spare is None) and new(y):
                 if full: return y
                 spare = y
         return x if spare is None else spare
