@@ -191,11 +191,14 @@ def worth(self:MsQuantRL): # What a unit of the modelled loss costs in reward; N
     v = [(y, self.bonus(r.strategy)-r.reward) for r,_,y in self.records.values() if r.reward is not None]; s = sum(y*y for y,_ in v)
     return max(sum(y*z for y,z in v)/s, 1e-9) if s>0 else 10.
 
+@patch(as_prop=True)
+def floored(self:MsQuantRL)->bool: return self.problem.targets.accuracy is not None and not np.isfinite(self.options.budget) # is the smallest asked for that keeps an accuracy?
+
 @patch
 def limit(self:MsQuantRL)->float:
     "Bytes for the next proposal: the budget, or less on a turn for the front; without a budget, between what misses the accuracy and what meets it."
     o,n = self.options,self.proposals-1; top = float(np.where(o.real, o.bytes, 0).max(1).sum())
-    if np.isfinite(o.budget) or not o.bytes.any() or self.problem.bonus:
+    if np.isfinite(o.budget) or not o.bytes.any() or self.problem.bonus and not self.floored:
         turn = self.settings.front and n>=10 and int((n-9)*self.settings.front)>int((n-10)*self.settings.front)
         return o.least+(min(o.budget, top)-o.least)*(.35+.6*van_der_corput(int((n-9)*self.settings.front))) if turn else o.budget
     if n==0: return top
@@ -239,7 +242,7 @@ def decide(self:MsQuantRL):
     o,m,p = self.options,self.model,self.problem
     if not o.L: return o.base
     table,P = m.sample(self.rng, self.width(self.proposals-1)); budget = self.limit(); ranked = sorted(self.records.values(), key=lambda r: r[2])
-    price = self.worth()
+    price = None if self.floored else self.worth()
     if price is not None: ranked = sorted((r for r in self.records.values() if r[0].reward is not None), key=lambda r: -r[0].reward)
     leaders = [x for _,x,_ in ranked if pick(o.bytes, x).sum()<=budget][:self.leaders]; around = leaders[0] if leaders else along_hull(m.d+np.where(o.real, 0, np.inf), o.bytes, budget)
     if price is not None: table = table-o.differences(self.bonus, around)/(price*m.factor)
