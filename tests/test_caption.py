@@ -131,10 +131,10 @@ def test_every_linear_layer_is_found_and_quantized_with_cache_and_beams(pynative
     net,x = small(),batch(2)
     dense = {p for p,c in net.cells_and_names() if isinstance(c, nn.Dense)}
     g = read_graph(net, x); q = QuantNet(net, g, x)
-    assert {l.path for l in q.graph.quantizable}==dense
-    assert {l.kind for l in q.graph.layers if not l.quantizable}=={'matmul','embedding'}
+    tables = {f'{p}.embedding_table' for p,c in net.cells_and_names() if isinstance(c, nn.Embedding)}; assert {l.path for l in q.graph.quantizable if not l.table}==dense and {l.path for l in q.graph.quantizable if l.table}<=tables
+    assert {l.kind for l in q.graph.layers if not l.quantizable}<={'matmul','embedding'}
     assert {'Softmax','LayerNorm','GeLU'}<=set(q.graph.others())
-    assert all(l.calls==5 for l in q.graph.quantizable if l.path.startswith('decoder.'))
+    assert all(l.calls==5 for l in q.graph.quantizable if l.path.startswith('decoder.') and not l.table)
     q.calibrate(lambda m: m(*batch()).asnumpy())
     model = q.net(Strategy.uniform(list(dense), 4, 4)); x = batch()
     ids = model(*x).asnumpy()
@@ -159,10 +159,11 @@ def test_a_loop_over_the_exported_parts_captions_as_the_network(tmp_path, pynati
     d = Deployed(net, sim.quantizer, x); d.net(None).search(*many)
     assert list(d.entries)==['','encoder','decoder'] and d.entries['encoder'][0].rowwise, 'one row of positions serves any batch'
     said = []
-    for s in (None, Strategy.uniform([l.path for l in sim.graph.quantizable], 4, 8)):
+    tables = Strategy({l.path:(4,32) for l in sim.graph.quantizable if l.table}); assert (sim.net(tables)(*many).asnumpy()==d.net(tables).search(*many)).all(), 'looked up alike to the bit'
+    for s,least in ((None,1.), (Strategy.uniform([l.path for l in sim.graph.quantizable if not l.table], 4, 8),.95), (Strategy.uniform(sim.graph.quantizable, 4, 8),.85)): # activations that lie between two integers are rounded either way, and a beam turns
         for k,m in d.files(s).items(): (tmp_path/k).write_bytes(m)
         say = generate.Captioner(tmp_path); said.append(say(*(o.asnumpy() for o in many)))
-        assert (said[-1]==sim.net(s)(*many).asnumpy()).all(1).mean()>=.95
+        assert (said[-1]==sim.net(s)(*many).asnumpy()).all(1).mean()>=least
         np.testing.assert_array_equal(said[-1], d.net(s).search(*many))
     assert (said[0]!=said[1]).any(), 'four bits change something'
     ins,outs = say.decoder.get_inputs(),say.decoder.get_outputs()
