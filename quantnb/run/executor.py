@@ -271,7 +271,7 @@ def send(self:DaskExecutor, data:bytes, threads):
 @patch
 def expected(self:DaskExecutor,
     n:int, # Workers to wait for
-    seconds:float=60.,
+    seconds:float=120., # A worker that was replaced has to import MindSpore first
 )->list: # Addresses
     "The workers of the cluster."
     try: self.client.wait_for_workers(n, timeout=seconds)

@@ -123,7 +123,7 @@ class MsQuantRL(SearchAlgorithm):
         self.tied = problem.space.a_bits is None or len(problem.space.a_bits)<2
         most = problem.pairs if self.settings.pairs is None else self.settings.pairs; self.pairs = 0; gamma = None
         if problem.measure and most: gamma,self.pairs = pair_terms(o, problem.measure, most)
-        self.model = LossModel(o.loss, np.where(o.real, order, -1) if self.tied else None, gamma); self.records,self.coded = {},{}
+        self.model = LossModel(o.loss, np.where(o.real, order, -1) if self.tied else None, gamma); self.records,self.coded,self.numbers = {},{},np.random.default_rng(0).integers(0, 2**62, o.real.shape)
         top = o.budget if np.isfinite(o.budget) else np.inf
         full = [s for s in self.starts if problem.cost is None or not np.isfinite(top) or problem.cost.size(s)-o.rest>=.97*top]
         even = [s for s in self.starts if len({b.w for p,b in s.items() if p not in problem.space.pin})==1] # what everybody compares with
@@ -229,12 +229,15 @@ def expected_gain(self:MsQuantRL,
     return float(np.mean(res))
 
 @patch
-def seen(self:MsQuantRL)->set: # Bytes of options [L]
-    "What is known, as options: to look up hundreds of neighbours in."
+def code(self:MsQuantRL, x): return np.bitwise_xor.reduce(pick(self.numbers, x)) # a number for options [L]: that of a neighbour follows from it by exclusive or (Zobrist, 1970)
+
+@patch
+def seen(self:MsQuantRL)->np.ndarray: # int64
+    "Numbers of what is known: to look up thousands of neighbours in."
     for s in self.known-self.coded.keys():
-        try: self.coded[s] = self.options.encode(s).astype(np.int8).tobytes()
-        except KeyError: self.coded[s] = None
-    return {self.coded[s] for s in self.known}
+        try: self.coded[s] = self.code(self.options.encode(s))
+        except KeyError: self.coded[s] = 0 # a uniform width that is no candidate
+    return np.unique(np.array([self.coded[s] for s in self.known], np.int64))
 
 @patch
 def decide(self:MsQuantRL):
@@ -247,23 +250,22 @@ def decide(self:MsQuantRL):
     leaders = [x for _,x,_ in ranked if pick(o.bytes, x).sum()<=budget][:self.leaders]; around = leaders[0] if leaders else along_hull(m.d+np.where(o.real, 0, np.inf), o.bytes, budget)
     if price is not None: table = table-o.differences(self.bonus, around)/(price*m.factor)
     known = self.seen()
-    def new(x): return x.astype(np.int8).tobytes() not in known if pick(o.bytes, x).sum()<=o.budget+1e-9 else self.executed(o.decode(x)) not in self.known
+    def new(x): return not np.isin(self.code(x), known) if pick(o.bytes, x).sum()<=o.budget+1e-9 else self.executed(o.decode(x)) not in self.known
     def answer(more=0.):
         "Options [L] that are new, the best of what the program's answers and their neighbours give."
         f = Program(table+more, o.bytes, budget, m.g, P); x = f.solve(leaders)
         if new(x): return x
-        (i,k,*_),both = f.pairs(x)
-        spare = None
-        for at in np.argsort(both, None)[:400]:
+        (i,k,*_),both = f.pairs(x); change = np.append(self.numbers[i,x[i]]^self.numbers[i,k], 0); spare = None # the last one is to change nothing
+        both[np.isin(self.code(x)^change[:,None]^change, known)] = np.inf; top = np.argpartition(both, min(63, both.size-1), None)[:64]
+        for at in top[np.argsort(both.ravel()[top], kind='stable')]:
             a,b = np.unravel_index(at, both.shape)
             if not np.isfinite(both[a,b]): break
             y = x.copy()
             for j in (a,b):
                 if j<len(i): y[i[j]] = k[j]
-            full = f.full(y)
-            if (full or spare is None) and new(y):
-                if full: return y
-                spare = y
+            if not new(y): continue
+            if f.full(y): return y
+            if spare is None: spare = y
         return x if spare is None else spare
     x = answer()
     if p.latency is None or p.excess(o.decode(x))<=0: return o.decode(x)

@@ -99,7 +99,7 @@ class Program:
         budget:float=np.inf, # Of the sum of costs
         g:np.ndarray=None, # [L,K] size of each option's error; None: nothing interacts
         gamma:np.ndarray=None, # [L,L], symmetric, 0 on the diagonal
-    ): self.loss,self.cost,self.budget,self.g,self.gamma = loss,cost,budget,g,gamma
+    ): self.loss,self.cost,self.budget,self.g,self.gamma,self.step = loss,cost,budget,g,gamma,None
     def value(self, x)->float:
         v = pick(self.loss, x).sum()
         if self.g is None: return float(v)
@@ -113,8 +113,10 @@ class Program:
 @patch
 def full(self:Program, x)->bool:
     "Whether nothing larger fits: what leaves budget unspent loses more than it has to."
-    more = self.cost-pick(self.cost, x)[:,None]; more = more[np.isfinite(more)&(more>0)]
-    return not len(more) or self.budget-pick(self.cost, x).sum()<more.min()
+    if self.step is None:
+        with np.errstate(invalid='ignore'): d = self.cost[:,None]-self.cost[:,:,None]
+        self.step = np.where(np.isfinite(d)&(d>0), d, np.inf).min(2) # [L,K]: least that a larger option costs more
+    return bool(self.budget-pick(self.cost, x).sum()<pick(self.step, x).min(initial=np.inf))
 
 @patch
 def moves(self:Program, x, near=2, most=384):
