@@ -26,13 +26,13 @@ def answers(file, x):
 
 def original(results, save, a):
     r = results.setdefault('original', {}); x,y = fashion.images({}, 'test')
-    for bits,threshold in (([8,32],40), ([2,4,8],85)):
-        for name in ('MsQuantRL','SensitivityILP','RandomSearch'):
-            for seed in range(3):
+    for seed in range(3):
+        for bits,threshold in (([8,32],40), ([2,4,8],85)):
+            for name in ('MsQuantRL','SensitivityILP'):
                 key = f'{bits} {name} {seed}'
                 if key in r: continue
                 with tempfile.TemporaryDirectory() as d:
-                    t = Task.from_yaml(here.parent/'examples'/'fashion'/'quant.yml', [f'bit_candidates={bits}', 'search_algorithm.policy={max_episode: 20, num_warmup: 10}', f'search_algorithm.type={name}', 'objective_keys=[accuracy, compress_ratio, flops]', f'compress_threshold={threshold}', f'seed={seed}', f'local_base_path={d}', 'task_id=t'])
+                    t = Task.from_yaml(here.parent/'examples'/'fashion'/'quant.yml', [f'search_space.hyperparameters=[{{key: network.bit_candidates, type: CATEGORY, range: {bits}}}]', 'search_algorithm.policy={max_episode: 20, num_warmup: 10}', f'search_algorithm.type={name}', 'objective_keys=[accuracy, compress_ratio, flops]', f'compress_threshold={threshold}', f'seed={seed}', f'local_base_path={d}', 'task_id=t'])
                     s = SearchPipeStep(t, progress=False); h = s.run(); best = next(Path(d).glob('*/output/best/model.onnx')); first = next((k+1 for k,o in enumerate(h.ok) if o.feasible), None); c = h.chosen or h.best()
                     r[key] = dict(first_feasible=first, episodes=len(h), accuracy=c.metrics['accuracy'], compress_ratio=c.metrics['compress_ratio'], divergence=c.metrics['divergence'], reward=c.reward, float=h.float['accuracy'], test=100*float((answers(best, x)==y).mean()))
                 save(); print(key, r[key], flush=True)
