@@ -51,3 +51,9 @@ def test_finalists_are_tested_from_the_safest_on(search, monkeypatch):
     monkeypatch.setattr(search, 'drop', lambda r, role, a0, tested: Drop(1., upper[r.episode]+(tested>1), tested=tested)); divided = [search.drop(r, 'confirm', 90., 4) for r,_ in pairs]
     drops,sure,blocked = search.in_order_of_safety(pairs, divided, 90.); assert search.allowed(90.)==8
     assert sure==[False,True,False,True] and [d.upper for d in drops]==[8., 2., 13., 3.] and [d.sequence for d in drops]==sure and blocked=={id(pairs[0][1]): 'a safer one may drop 12'}
+
+def test_what_is_said_of_a_strategy_that_was_preferred_and_not_delivered(search):
+    "No finalist is one thing, a file that could not be evaluated another."
+    best = search.history.leader; r = max((o for o in search.history.ok if o.strategy!=best.strategy), key=search.history.preference); low = min(search.history.ok, key=search.history.preference)
+    said = lambda finalists: (setattr(search, 'finalists', lambda: finalists), search.standing(r.strategy, low, {})[1], delattr(search, 'finalists'))[1]
+    assert said([r])=='finalist, but its file could not be evaluated' and said([best])=='tried, and no finalist: these are spread from the most promising to the safest'

@@ -595,7 +595,7 @@ def standing(self:SearchPipeStep, strategy:Strategy, best:Record, confirmed:dict
     r = next((r for r in h.ranked() if r.strategy==strategy), None)
     if r is not None:
         seen = next((c for c in (confirmed or {}).get('candidates', []) if c['episode']==r.episode), None)
-        if not seen and h.preference(r)>h.preference(best): return r.episode,'finalist, but its file could not be evaluated'
+        if not seen and h.preference(r)>h.preference(best): return r.episode,'finalist, but its file could not be evaluated' if any(o.strategy==strategy for o in self.finalists()) else 'tried, and no finalist: these are spread from the most promising to the safest'
         return r.episode,(f'finalist, {seen["why"]} on the {DATA["confirm"]} data' if seen else f'tried, {why_behind(r, best, h.preference)} on the {DATA["evaluate"]} data')
     if why := no_candidate(strategy, self.prepared.space): return None,f'no candidate: {why}'
     if asked is not None and (removed := self.cost.ratio(strategy))<asked-1e-9: return None,f'removes {removed:.4g} % of the {asked:g} % that were asked for'
