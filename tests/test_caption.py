@@ -131,8 +131,8 @@ def test_every_linear_layer_is_found_and_quantized_with_cache_and_beams(pynative
     net,x = small(),batch(2)
     dense = {p for p,c in net.cells_and_names() if isinstance(c, nn.Dense)}
     g = read_graph(net, x); q = QuantNet(net, g, x)
-    tables = {f'{p}.embedding_table' for p,c in net.cells_and_names() if isinstance(c, nn.Embedding)}; assert {l.path for l in q.graph.quantizable if not l.table}==dense and {l.path for l in q.graph.quantizable if l.table}<=tables
-    assert {l.kind for l in q.graph.layers if not l.quantizable}<={'matmul','embedding'}
+    tables = {f'{p}.embedding_table' for p,c in net.cells_and_names() if isinstance(c, nn.Embedding)}; assert {l.path for l in q.graph.quantizable if not l.table}==dense and {l.path for l in q.graph.quantizable if l.table}=={t for t in tables if 'type_embeddings' not in t} # of which a constant is read
+    assert {l.kind for l in q.graph.layers if not l.quantizable}=={'matmul','embedding'}
     assert {'Softmax','LayerNorm','GeLU'}<=set(q.graph.others())
     assert all(l.calls==5 for l in q.graph.quantizable if l.path.startswith('decoder.') and not l.table)
     q.calibrate(lambda m: m(*batch()).asnumpy())

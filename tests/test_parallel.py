@@ -90,7 +90,7 @@ class Least:
         def back(n, dask_worker): dask_worker.memory_manager.memory_limit = n
         self.client.run(back, max(self.old.values()), nanny=True); self.client.close()
 
-@pytest.mark.parametrize('how', ['segfault','leak'])
+@pytest.mark.parametrize('how', ['exit','segfault','leak'])
 def test_a_trial_that_ends_its_worker_again_and_again_has_failed(how, tmp_path, on_workers, cluster):
     ds = sorted(r['metrics']['divergence'] for r in simulated.rows(tmp_path, simulated.search(tmp_path, 'local', in_flight=3, episodes=6).dir.task_id)[1:])
     with Least(cluster) if how=='leak' else contextlib.nullcontext(): s = on_workers(tmp_path, 'dask', fatal=(ds[0]+ds[1])/2, how=how, episodes=6)
