@@ -387,8 +387,9 @@ def _once(self:_Out, name, make):
 @patch
 def look_up(self:_Out, n, w, bits):
     "Rows of a table or of a weight that is read as one: integers, then their scales. False if the view's scales do not belong to its rows."
-    b = self.b; index = self.read(n.ins[1], n) if n.ins[1] not in b.o.init else self.const(n.ins[1], lambda: b.o.init[n.ins[1]])
+    b = self.b
     if bits==32 or b.channels(w) is None or b.channels(w)[0]!=0 or b.gathers.get(n.name) is None: return False
+    index = self.read(n.ins[1], n) if n.ins[1] not in b.o.init else self.const(n.ins[1], lambda: b.o.init[n.ins[1]])
     take = lambda t, out: self.nodes.append(Piece(b.gathers[n.name](t, index, out), n.op, (t,index), (out,))) or out
     out,ids = n.outs[0],b.channels(w)[1]
     if bits==16: self.cast(take(self.half(w), f'{out}:r{bits}'), out); return True

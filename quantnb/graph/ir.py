@@ -445,7 +445,7 @@ def _no_table(g, calls, shape):
     for n,_,chain in calls:
         axis = next((v.data for i in n.ins[2:] if isinstance(i, str) and (v := g.values[i]).kind=='const' and isinstance(v.data, int)), 0) if n.op=='Gather' and n.own!='EmbeddingLookup' else 0
         if n.op!='Gather' or len(shape)!=2 or chain or axis not in (0,-2): return FLOAT_TABLE+'what is looked up is not its rows'
-        if not isinstance(n.ins[1], str) or not _computed(g, n.ins[1 if n.ins[0] in g.values and g.root(n.ins[0])[0] else 0]): return FLOAT_TABLE+'its index is a constant'
+        if not _computed(g, n.ins[1]): return FLOAT_TABLE+'its index is a constant'
     return ''
 
 def _computed(g, name):

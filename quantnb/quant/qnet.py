@@ -147,7 +147,7 @@ class QuantNet(Engine):
     @property
     def samples(self):
         "Samples that went through the network: those of its own calls, or, where it runs inside a compiled `Model`, of its first layer's."
-        return self.meter.samples or min((s for s in self.sites.values()), key=lambda s: s.first if s.first is not None else math.inf, default=Site()).rows
+        return self.meter.samples or min(self.sites.values(), key=lambda s: s.first if s.first is not None else math.inf, default=Site()).rows
     def answer(self, *xs):
         "What the network returns for its example inputs; `InputError` where MindSpore cannot run it."
         try: return self.cell(**dict(zip(self.names, xs))) if self.names else self.cell(*xs)

@@ -86,8 +86,7 @@ def pins(config:Config, graph:Graph)->dict:
 def pin_bits(config, graph):
     "Layer path to pinned `Bits`; the activation's are the nearest candidate unless they are given, and 32 leaves the layer float."
     a = config.a_bits
-    tables = {l.path for l in graph.quantizable if l.table}
-    return {k: Bits(b[0] if isinstance(b, list) else b, 32) if k in tables else Bits(*b) if isinstance(b, list) else Bits(b, b if a is None or b==32 else min(a, key=lambda o: abs(o-b))) for k,b in pins(config, graph).items()}
+    return {k: Bits(*b) if isinstance(b, list) else Bits(b, b if a is None or b==32 else min(a, key=lambda o: abs(o-b))) for k,b in pins(config, graph).items()}
 
 # %% ../../nbs/run/01a_prepare.ipynb #c008c
 def check_reachable(config:Config, graph:Graph, cost:CostModel):
