@@ -439,7 +439,10 @@ class SearchSpace(Section):
     include:Regexes=[] # Only layers whose path matches one of them
     exclude:Regexes=[] # No layer whose path matches one of them
     embeddings:bool=True # Whether tables that rows are looked up in are layers, too; with eligible: reference they are not
+    group_size:Literal[32,64,128]|None=None # Inputs of a dense weight that share a scale; all inputs of an output channel if it is not given
     pin:dict[Regex, Any]={} # Path to a fixed width, or to [weights, activation]
+    @property
+    def selection(self): return dict(eligible=self.eligible, include=self.include, exclude=self.exclude, embeddings=self.embeddings, group_size=self.group_size) # arguments of `select`
     def bits(self, key): return next((h.range for h in self.hyperparameters if h.key==f'network.{key}'), None) # list or None
     def rules(self):
         keys = [h.key for h in self.hyperparameters]

@@ -198,6 +198,7 @@ class Layer:
     macs:int=0 # Multiply-accumulates of all calls for one sample
     calls:int=1 # How often one forward runs it
     reason:str='' # Why it stays float; '' if the search may change it
+    group:int=0 # Inputs of a dense weight that share a scale; 0: all that an output channel has
     note:str='' # Anything a reader should know, such as Cells that share the weight
     nodes:tuple=() # Ids of its operators in the Graph IR
     pred:tuple=() # Kinds of the operators whose output it reads
@@ -210,6 +211,8 @@ class Layer:
     def c_in(self): # input channels of the whole layer, as HAQ counts them
         if self.kind in ('dense','embedding'): return self.n//max(1,self.c_out)
         return self.weight_shape[1]*self.groups if len(self.weight_shape)>1 else 1
+    @property
+    def scales(self): return self.c_out*(self.c_in//self.group if self.group else 1) # that a narrow weight has
     @property
     def table(self): return self.kind=='embedding' # rows are looked up by index: a width of the weight, none of an activation
     @property

@@ -17,14 +17,14 @@ def correlated(seed, k, n=500):
 @given(st.integers(0, 10**6), st.integers(1, 40), st.integers(2, 8))
 def test_never_worse_than_nearest_on_the_same_scale_after_the_sweeps(seed, k, bits):
     x,H = correlated(seed, k); w = np.random.default_rng(seed+1).normal(size=(1,6,k)).astype(np.float32); D = damped(H)
-    s = np.stack([energy_scales(w[0], np.diagonal(D[0]), bits)]); near = np.clip(np.rint(w/s[...,None]), -2**(bits-1), 2**(bits-1)-1).astype(np.float32)
-    q = gptq(w, *factor(D), s, bits); more,t = descend(w, q, s, D, bits, 10); best,u = descend(w, near, s, D, bits, 10); e = lambda q,s: output_error(w, q*s[...,None], D)
+    s = np.stack([energy_scales(w[0], np.diagonal(D[0]), bits)]); near = np.clip(np.rint(w/s), -2**(bits-1), 2**(bits-1)-1).astype(np.float32)
+    q = gptq(w, *factor(D), s, bits); more,t = descend(w, q, s, D, bits, 10); best,u = descend(w, near, s, D, bits, 10); e = lambda q,s: output_error(w, q*s, D)
     assert np.abs(q).max()<=2**(bits-1) and np.isfinite(t).all() and (t>0).all()
     assert e(more, t)<=e(q, s)*(1+1e-4)+1e-9 and e(best, u)<=e(near, s)*(1+1e-4)+1e-9
 
 def test_uncorrelated_inputs_are_rounded_to_nearest():
-    w = np.random.default_rng(0).normal(size=(1,5,30)).astype(np.float32); H = np.diag(np.random.default_rng(1).uniform(.1, 9, 30))[None]; s = np.full((1,5), .3, np.float32)
-    np.testing.assert_array_equal(gptq(w, *factor(damped(H)), s, 4), np.clip(np.rint(w/s[...,None]), -8, 7))
+    w = np.random.default_rng(0).normal(size=(1,5,30)).astype(np.float32); H = np.diag(np.random.default_rng(1).uniform(.1, 9, 30))[None]; s = np.full((1,5,1), .3, np.float32)
+    np.testing.assert_array_equal(gptq(w, *factor(damped(H)), s, 4), np.clip(np.rint(w/s), -8, 7))
 
 @pytest.mark.parametrize('x', [np.zeros((50,12), np.float32), np.eye(12, dtype=np.float32)[:1], np.ones((3,12), np.float32)], ids=['zeros','one_row','constant'])
 def test_degenerate_inputs_give_finite_weights(x):

@@ -42,7 +42,7 @@ def test_a_table_has_the_same_numbers_everywhere_and_the_size_that_was_promised(
         s = Strategy.uniform(g.quantizable, w, 8); assert tied or s['words.embedding_table']==Bits(w, 32)
         a,m = e.answers(s)[0],q.answers(s)[0]; blob = e.builder.build(s)
         mindir = load(to_mindir(e.quantizer, s)); y = np.concatenate([mindir(ms.Tensor(b[0])).asnumpy() for b in e.quantizer.inputs])
-        assert (abs(a-m)>1e-5*abs(m).max()).mean()<.01 and (abs(y-m)>1e-6*abs(m).max()).mean()<.01 and abs(a-e.answers(None)[0]).max()>0
+        assert (abs(a-m)>1e-5*abs(m).max()).mean()<.01 and (abs(y-m)>1e-5*abs(m).max()).mean()<.01 and abs(a-e.answers(None)[0]).max()>0
         assert 0<len(blob)-cost.size(s)-(0 if tied else floats-cost.s0)<12_000 # names and the text of the graph, and tables of the packing
         held = {t.name:t for t in onnx.load_from_string(blob).graph.initializer}
         assert not any(t.data_type==onnx.TensorProto.FLOAT and np.prod(t.dims)>=1000*48 for t in held.values()), 'no float copy of the table'

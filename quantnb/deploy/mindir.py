@@ -214,7 +214,10 @@ def weight(self:_Mindir, name, g, packed):
         do = _Writer(self)
         w = _unpack(do, v, g.bits) if short else do.cast(v, _T.FLOAT)
         if short and len(g.q)%WORDS[g.bits][1]: w = do('Slice', w, self.const((0,)*g.q.ndim), self.const(g.q.shape))
-        if g.bits!=16: w = do('Mul', w, self.const(g.spread(g.scale)))
+        if g.groups>1: # by blocks of inputs
+            n,m = g.scale.shape; cut,scale = ((n,m,-1),g.scale[:,:,None]) if g.axis==0 else ((m,-1,n),g.scale.T[:,None]); k = g.q.size//g.scale.size
+            w = do('Reshape', do('Mul', do('Reshape', w, self.const(tuple(k if o<0 else o for o in cut))), self.const(np.ascontiguousarray(scale))), self.const(g.q.shape))
+        elif g.bits!=16: w = do('Mul', w, self.const(g.spread(g.scale)))
         if was!=_T.FLOAT: w = do.cast(w, was)
         self.put(fn, v, do.nodes); _read(ns, {v:w})
 

@@ -118,8 +118,7 @@ class Packing:
         nodes:list, # `Piece`s of a graph
         used:list, # Names of the constants they read
     )->tuple: # The same of the file
-        opset = next(i.version for i in onnx.ModelProto.FromString(b.o.head).opset_import if not i.domain)
-        narrow = {k:self.operators(k, *b.narrow[k][:2]) for k in used if k in b.narrow and (opset>=14 or len(PARTS[b.narrow[k][0]])==1)}
+        narrow = {k:self.operators(k, *b.narrow[k][:2]) for k in used if k in b.narrow and (b.opset>=14 or len(PARTS[b.narrow[k][0]])==1)}
         tables = {t:a for _,_,more,_ in narrow.values() for t,a in more.items() if t.startswith('table:')}
         pay = which_pay({k:(b.narrow[k][0], saved, [t for t in more if t in tables]) for k,(_,_,more,saved) in narrow.items()}, {t:a.nbytes+len(tensor_head(t, a)) for t,a in tables.items()})
         first,consts = [],dict.fromkeys(k for k in used if k not in set(pay))

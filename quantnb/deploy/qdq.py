@@ -146,6 +146,7 @@ class QdqBuilder:
         self.inits,self.ids,self.chan,self.known,self.narrow,self.makers,self.kept = {},{},{},{},{},{},Kept() # large constants are made again where memory is short
         self.io = [v.SerializeToString() for v in o.inputs],[v.SerializeToString() for v in o.outputs]
         self.inputs,self.ranges = inputs,None
+        self.opset = next(i.version for i in onnx.ModelProto.FromString(o.head).opset_import if i.domain in ('','ai.onnx'))
 
 # %% ../../nbs/deploy/01_qdq.ipynb #c035
 @patch
@@ -237,7 +238,7 @@ def _forwards(self:QdqBuilder, bits, grid):
     "Layers that run on integers, and the tensors that come out of integer arithmetic."
     quant,ints = set(),set()
     for n in self.ops:
-        if n.name in bits and bits[n.name].w<=8 and grid[n.name] is not None and self.side[n.name]==1 and self.channels(n.ins[1]) is not None: quant.add(n.name)
+        if n.name in bits and bits[n.name].w<=8 and grid[n.name] is not None and self.side[n.name]==1 and self.channels(n.ins[1]) is not None and not self.q.layers[self.path[n.name]].group: quant.add(n.name)
         carries = n.op in CARRY|POOL|CLIP|{'Concat'} or n.op=='Add' and len(self.activations(n))==2
         if n.op=='Conv' and n.name in quant or carries and any(i in ints for i in n.ins): ints.update(n.outs)
     return quant,ints
@@ -267,6 +268,16 @@ def channels(self:QdqBuilder, w):
         line = np.moveaxis(v, a, 0).reshape(v.shape[a], -1)
         if (line==line[:,:1]).all(): self.chan[w] = a,line[:,0].copy() # a view would hold as many numbers as the weight has
     return self.chan[w]
+
+@patch
+def in_groups(self:QdqBuilder, w):
+    "Axis along which a view of a weight with groups has the inputs, in their order; None if they are mixed, or it has no groups."
+    l = self.q.layers[self.weight[w]] if w in self.weight else None; c = l and l.group and self.channels(w)
+    if not c or self.o.init[w].ndim!=2: return None
+    if (w,'inputs') not in self.chan:
+        v = self.o.replay(w, np.broadcast_to(np.expand_dims(np.arange(l.c_in, dtype=np.int32), l.channel_axis), l.weight_shape).copy()); a = 1-c[0]
+        self.chan[w,'inputs'] = a if v.shape[a]==l.c_in and (np.moveaxis(v, a, 1)==np.arange(l.c_in)).all() else None
+    return self.chan[w,'inputs']
 
 # %% ../../nbs/deploy/01_qdq.ipynb #c056
 @patch
@@ -363,11 +374,40 @@ def float_weight(self:_Out, w, bits):
     if bits==32: return self.const(w, lambda: b.o.init[w])
     if out in self.stored: return out
     if bits==16: self.stored[out] = 1; self.cast(self.half(w), out); return out
-    if b.channels(w) is None: return self.const(f'{w}:d{bits}', lambda: b.o.replay(w, b.q.weight(path, bits).dequantized))
+    if b.in_groups(w) is not None: return self.in_groups(w, bits)
+    if b.channels(w) is None or b.q.layers[path].group: return self.const(f'{w}:d{bits}', lambda: b.o.replay(w, b.q.weight(path, bits).dequantized))
     axis,ids = b.channels(w); sh = [1]*b.o.init[w].ndim; sh[axis] = -1; self.stored[out] = 1
     r = self.const(f'{w}:r{bits}', lambda: (b.q.weight(path, bits).scale.ravel()[ids]/_wide(bits)).reshape(sh).astype(np.float32))
     self.cast(self.integers(w, bits), out+':int'); self.node('Mul', [out+':int',r], out)
     return out
+
+# %% ../../nbs/deploy/01_qdq.ipynb #c064g
+@patch
+def make(self:_Out, op, ins, out, **attrs): self.nodes.append(Piece(_field(1, oh.make_node(op, ins, [out], name=out, **attrs).SerializeToString()), op, tuple(ins), (out,))); return out
+
+@patch
+def in_groups(self:_Out, w, bits, transposed=False):
+    "A weight whose inputs share scales in groups: block-wise DequantizeLinear, which the runtime joins with the product; before opset 21 the products of integers and scales, which it computes once."
+    b,out = self.b,f'{w}:g{bits}'+'t'*transposed; path = b.weight[w]; axis,ids = b.in_groups(w),b.channels(w)[1]; size = b.q.layers[path].group
+    if out in self.stored: return out
+    self.stored[out] = 1; q = self.integers(w, bits)
+    if transposed: axis,q = 0,self._once(f'{q}:t', lambda: self.node('Transpose', [q], f'{q}:t')) or f'{q}:t'
+    s = self.const(f'{out}:s', lambda: np.ascontiguousarray(np.moveaxis(b.q.weight(path, bits).scale[ids]/_wide(bits), 1, axis)))
+    if b.opset>=21: return self.make('DequantizeLinear', [q,s], out, axis=axis, block_size=size)
+    n,m = (len(ids),b.q.layers[path].c_in//size); inner,whole,cut = ((m,size,n),(m*size,n),1) if axis==0 else ((n,m,size),(n,m*size),2)
+    shape = lambda v: self.const(f'shape:{"x".join(map(str, v))}', lambda: np.array(v, np.int64))
+    self.cast(self.node('Reshape', [q,shape(inner)], out+':blocks'), out+':int')
+    self.node('Mul', [out+':int', self.node('Unsqueeze', [s, self.const(f'axis:{cut}', lambda: np.array([cut]))], out+':r')], out+':values')
+    return self.node('Reshape', [out+':values',shape(whole)], out)
+
+@patch
+def product(self:_Out, n, ins):
+    "A Gemm whose weight has groups, as a product and a sum: the runtime joins blocks of integers with products alone."
+    attrs = {a.name:oh.get_attribute_value(a) for a in self.b.o.node(n.name).attribute}
+    if attrs.get('transA') or any(attrs.get(k, 1)!=1 for k in ('alpha','beta')): self.nodes.append(n.piece(ins)); return
+    w = self.in_groups(n.ins[1], self.p.bits[n.name].w, True) if attrs.get('transB') else ins[1]
+    y = self.make('MatMul', [ins[0],w], n.outs[0] if len(ins)<3 else f'{n.name}:product')
+    if len(ins)>2: self.node('Sub', [y, self.node('Neg', [ins[2]], f'{n.name}:minus')], n.outs[0]) # an Add would be made a Gemm again
 
 # %% ../../nbs/deploy/01_qdq.ipynb #c066
 @patch
@@ -450,6 +490,14 @@ def dequantize(self:_Out, t, g, reader, per_axis=None):
         return self._once(name, lambda: self.node('DequantizeLinear', [self.stored[t,g],s,z], name, a))
     return self._once(name, lambda: self.node('DequantizeLinear', [self.stored[t,g],s,z], name))
 
+@patch
+def by_hand(self:_Out, t, g, reader):
+    "The same by plain arithmetic: the runtime takes a DequantizeLinear before a product whose weight has groups for its integer kernel, which has none."
+    name = f'{t}:{self.grid(g)[0]}:{reader}'
+    if name in self.stored: return name
+    self.stored[name] = 1; self.cast(self.stored[t,g], name+':q')
+    return self.node('Mul', [self.node('Sub', [name+':q', self.const(f'offset:{g.zero_point}', lambda: np.array(g.zero_point, np.float32))], name+':c'), self.grid(g)[1]], name)
+
 # %% ../../nbs/deploy/01_qdq.ipynb #c074
 @patch
 def store(self:_Out, t, src, forced, carried=False):
@@ -466,6 +514,7 @@ def read(self:_Out, t, n):
     w = self.p.want.get(t) or {}
     g = w.get(n.name) or (_base(w) if t in self.forced else None)
     if g is None: return self.alias.get(t, t)
+    if self.b.opset>=21 and n.name in self.b.path and self.b.in_groups(n.ins[self.b.side[n.name]]) is not None and self.p.bits[n.name].w<=8: return self.by_hand(t, g, n.name)
     heavy = n.op in HEAVY and n.name not in self.p.quant and any(i in self.b.o.init for i in n.ins[:2])
     return self.dequantize(t, g, n.name, self.b.o.wide_axis(t, n) if heavy else None)
 
@@ -489,7 +538,8 @@ def op(self:_Out, n):
         elif b.added.get(i) in self.p.bits: ins[k] = self.const(*self.bias(b.added[i], i))
         elif i in b.weight and b.weight[i] in self.p.widths: ins[k] = self.float_weight(i, self.p.widths[b.weight[i]])
         else: ins[k] = self.const(i, lambda: init[i])
-    self.nodes.append(n.piece(ins))
+    if n.op=='Gemm' and layer and b.in_groups(n.ins[1]) is not None and self.p.bits[n.name].w<=8: self.product(n, ins)
+    else: self.nodes.append(n.piece(ins))
     closed = n.name in self.p.whole and (n.op not in ('Gemm','MatMul'))
     for t in n.outs: self.store(t, t, closed, carried=closed and n.op in CARRY|{'Concat'})
 
@@ -596,13 +646,15 @@ def integer_macs(
     m = onnx.load_from_string(model) if isinstance(model, bytes) else onnx.load(model); made = {n.output[0]:n for n in m.graph.node}; readers = collections.defaultdict(list)
     for n in m.graph.node:
         for i in n.input: readers[i].append(n.op_type)
-    ran = {i for n in optimized(model).graph.node if n.op_type in INTEGER for i in n.input}
+    own = optimized(model).graph.node; ran = {i for n in own if n.op_type in INTEGER for i in n.input}; blocks = {o for n in own if n.op_type=='MatMulNBits' for o in n.output} # products of blocks of integers; the activations are rounded to 8 bits inside
     layers = {l.path:l for l in g.layers if l.macs and l.calls}; why = {}
     for n in m.graph.node:
         p = n.name.split('#')[0]
         if n.op_type not in HEAVY or p not in layers: continue
         src = [made.get(i) for i in n.input[:2]]; dq = [s is not None and s.op_type=='DequantizeLinear' for s in src]
-        if all(dq): r = '' if src[1].input[0] in ran else _why_float(n, made, readers)
+        if n.output[0] in blocks: r = ''
+        elif dq[1] and any(a.name=='block_size' for a in src[1].attribute): r = 'its weight has groups, and the runtime has not joined them with the product'
+        elif all(dq): r = '' if src[1].input[0] in ran else _why_float(n, made, readers)
         elif any(s is not None and s.op_type=='Mul' and s.name.rpartition(':f')[2].partition('~')[0].isdigit() for s in src): r = 'its weight is quantized, its activation is not'
         else: r = layers[p].reason or 'its weight is float'
         if r: why[p] = r

@@ -190,7 +190,7 @@ def grids(self:Walk, path, bits, m, method, strengths=STRENGTHS):
     w = as_rows(q.params[l.param], l.channel_axis, len(m.H)); prior = known.H.astype(np.float64) if known is not None and known.sums is not None else None
     for t in strengths if prior is not None else (0.,):
         A = damped(m.H)-m.H+(t*prior if t else 0); K = m.H+A
-        yield t,q._for_bias(path, method.rounded(from_rows_of(moved(w, m.H, m.G, A), l), bits, l.channel_axis, K, *factor(K)))
+        yield t,q._for_bias(path, method.rounded(from_rows_of(moved(w, m.H, m.G, A), l), bits, l.channel_axis, K, *factor(K), l.group))
 
 @patch
 def rounded(self:Walk, path, bits, moments, method):

@@ -35,7 +35,7 @@ def layer_bytes(
     act = 8 if b.a<16 and not l.table else 0
     if b.w==32: return 4*(l.n+l.bias) + act
     if b.w==16: return 2*l.n + 4*l.bias + act
-    return (l.n*b.w+7)//8 + ACCOUNTING[accounting]*l.bias + 4*l.c_out + act
+    return (l.n*b.w+7)//8 + ACCOUNTING[accounting]*l.bias + 4*l.scales + act
 
 # %% ../../nbs/graph/02_cost.ipynb #c014
 class CostModel:

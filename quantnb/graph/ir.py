@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ONNX_NAME', 'VIEWS', 'export_mindir', 'muted', 'Value', 'Node', 'Graph', 'own_name', 'parse', 'find_layers',
-           'read_graph', 'select']
+           'read_graph', 'grouped', 'select']
 
 # %% ../../nbs/graph/00_ir.ipynb #c003
 import collections, contextlib, importlib.util, math, os, re, sys, tempfile
@@ -537,13 +537,23 @@ def _repr_markdown_(self:Graph):
     return '|layer|kind|weight|weights|MACs|calls|why not, or note|\n|---|---|---|---:|---:|---:|---|\n' + '\n'.join(rows)
 
 # %% ../../nbs/graph/00_ir.ipynb #c045
+def grouped(
+    l:Layer,
+    size:int=None, # Inputs that share a scale
+)->Layer:
+    "The layer with a scale for every `size` inputs of an output channel, if it is dense and its inputs divide; else as it is, with a note."
+    if not size or not l.quantizable or l.kind!='dense': return l
+    odd = f'its {l.c_in} inputs do not divide into groups of {size}' if l.c_in%size else 'its weight is no matrix' if len(l.weight_shape)!=2 else 'it has one group alone' if l.c_in==size else ''
+    return replace(l, group=0 if odd else size, note='; '.join(o for o in (l.note, f'a scale for each channel: {odd}' if odd else f'groups of {size} inputs') if o))
+
 def select(
     g:Graph, # With layers
     eligible:str='default', # 'default' or 'reference'
     include=(), # Only paths that match one of these, if any are given
     exclude=(), # Never paths that match one of these
     embeddings:bool=True, # Whether tables that rows are looked up in are layers, too
-)->Graph: # A Graph whose layers carry the reason
+    group_size:int=None, # Inputs of a dense weight that share a scale; None: all that an output channel has
+)->Graph: # A Graph whose layers carry the reason, and their groups
     "Leave layers float by rule; `InputError` for a pattern that matches no layer, because it is misspelt."
     ps = [l.path for l in g.layers]
     for k,o in [('include',o) for o in include]+[('exclude',o) for o in exclude]:
@@ -555,7 +565,7 @@ def select(
         if any(re.search(o, l.path) for o in exclude): return 'excluded by the configuration'
         if eligible=='reference' and l.kind=='conv2d' and l.c_in<=16: return 'reference rule: 16 input channels or fewer'
         return ''
-    res = replace(g, layers=[replace(l, reason=why(l)) for l in g.layers])
+    res = replace(g, layers=[grouped(replace(l, reason=why(l)), group_size) for l in g.layers])
     if not res.quantizable:
         ws = ', '.join(f'{l.path} ({l.reason})' for l in res.layers[:6]) or 'no layer with a weight was found'
         raise InputError(f'the network has no layer that can be quantized: {ws}', 'see `quantnb explain` for every layer and its reason; widen include / exclude')

@@ -38,11 +38,11 @@ def weight_histogram(
     base = dict(total=int(w.size), range=[float(w.min()), float(w.max())], clip=None, clipped=0., levels=None, sqnr=None, unit='value of the weight')
     if g is not None: base['sqnr'] = _db((x**2).sum(), ((x-g.dequantized)**2).sum())
     if bits>=16: return base | _bars(w, w.min(), w.max(), _few(w.size))
-    u = w/g.spread(g.scale); a,b = -2**(bits-1),2**(bits-1)-1
+    u = w/g.steps; a,b = -2**(bits-1),2**(bits-1)-1
     lo,hi = np.floor(min(u.min(), a))-.5,np.ceil(max(u.max(), b))+.5; m,n = int(hi-lo),_few(w.size) # m steps: whole bars for each
     k = -(-m//n); lo,hi,n = (lo, hi, m*(n//m)) if k==1 else (lo, lo-(-m//k)*k, -(-m//k))
     return base | _bars(u, lo, hi, n) | dict(clip=[a-.5, b+.5], clipped=float(((u<a-.5) | (u>b+.5)).mean()), levels=dict(first=a, step=1, n=2**bits),
-        unit='weight in steps of its channel (levels are the whole numbers)')
+        unit=f'weight in steps of its {"channel" if g.groups==1 else "group"} (levels are the whole numbers)')
 
 # %% ../../nbs/panels/03_histogram.ipynb #c008
 def act_histogram(

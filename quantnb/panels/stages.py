@@ -177,12 +177,12 @@ def explain(e)->tuple: # what, remedy
 @stage('graph', 'Graph', 'Read the network, and say which layers can be quantized and why others cannot.',
     knobs=[Knob('exclude', 'leave float', kind='list', help='regular expressions of layer paths, comma between them'), Knob('include', 'only', kind='list', help='regular expressions of layer paths; empty: all')],
     code=lambda s: '''space = task.config.space
-graph = select(read_task(task), space.eligible, space.include, space.exclude, space.embeddings)
+graph = select(read_task(task), **space.selection)
 '''+('' if s.task.is_file else 'graph = QuantNet(task.net, graph, task.inputs, task.input_names).graph # with calls counted\n')+'''from quantnb.panels.graphview import GraphView
 GraphView.of(graph)''')
 def _graph(s):
     t,c = s.task,s.task.config.space
-    g = select(read_task(t), c.eligible, c.include, c.exclude, c.embeddings)
+    g = select(read_task(t), **c.selection)
     return g if t.is_file else QuantNet(t.net, g, t.inputs, t.input_names).graph
 
 # %% ../../nbs/panels/03a_stages.ipynb #c019

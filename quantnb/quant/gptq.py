@@ -53,42 +53,44 @@ def energy_scales(
     energy:np.ndarray, # [k], diagonal of H
     bits:int, # 2 to 8
     candidates:int=60,
-)->np.ndarray: # float32 [O]
-    "Scale of each row with the least error weighted by the energy of the inputs."
-    d = np.maximum(np.asarray(energy, np.float64), 1e-12*max(float(np.max(energy)), 1e-30))
-    return _scales(np.ascontiguousarray(w, np.float32), d, -2.**(bits-1), 2.**(bits-1)-1, candidates)
+    group:int=0, # Inputs that share a scale; 0: all of a row
+)->np.ndarray: # float32 [O, k/group]
+    "Scale of each row, or of each group of its inputs, with the least error weighted by the energy of the inputs."
+    d = np.maximum(np.asarray(energy, np.float64), 1e-12*max(float(np.max(energy)), 1e-30)); k = len(d); group = group or k
+    return np.stack([_scales(np.ascontiguousarray(w[:,a:a+group], np.float32), d[a:a+group], -2.**(bits-1), 2.**(bits-1)-1, candidates) for a in range(0, k, group)], 1)
 
 # %% ../../nbs/quant/01c_gptq.ipynb #c013
 @nb.njit(cache=True, error_model='numpy', nogil=True)
-def _block(w, q, e, U, s, lo, hi): # w [O,b] is corrected, q [O,b] integers, e [O,b] errors / U_ii, U [b,b]
+def _block(w, q, e, U, s, at, lo, hi): # w [O,b] is corrected, q [O,b] integers, e [O,b] errors / U_ii, U [b,b], s [O,parts], at [b] part of each input
     for c in range(w.shape[0]):
         for i in range(w.shape[1]):
-            v = min(max(np.rint(w[c,i]/s[c]),lo),hi); q[c,i] = v
-            d = (w[c,i]-v*s[c])/U[i,i]; e[c,i] = d
+            t = s[c,at[i]]; v = min(max(np.rint(w[c,i]/t),lo),hi); q[c,i] = v
+            d = (w[c,i]-v*t)/U[i,i]; e[c,i] = d
             for j in range(i+1, w.shape[1]): w[c,j] -= d*U[i,j]
 
 @nb.njit(cache=True, error_model='numpy', nogil=True)
-def _groups(w, q, e, U, s, lo, hi):
-    for g in range(w.shape[0]): _block(w[g], q[g], e[g], U[g], s[g], lo, hi)
+def _groups(w, q, e, U, s, at, lo, hi):
+    for g in range(w.shape[0]): _block(w[g], q[g], e[g], U[g], s[g], at[g], lo, hi)
 
 # %% ../../nbs/quant/01c_gptq.ipynb #c014
 def gptq(
     w:np.ndarray, # float32 [groups, O, k]
     order:np.ndarray, # [groups, k]
     U:np.ndarray, # float32 [groups, k, k], in that order
-    scale:np.ndarray, # float32 [groups, O]
+    scale:np.ndarray, # float32 [groups, O, parts], for each of as many equal parts of the k inputs
     bits:int, # 2 to 8
     block:int=128, # Inputs
 )->np.ndarray: # Integers, float32 [groups, O, k]
     "Round inputs in order; those that are still free make up for the error (Frantar et al. 2023, algorithm 1)."
     lo,hi = np.float32(-2.**(bits-1)),np.float32(2.**(bits-1)-1); k = w.shape[-1]
     v = np.ascontiguousarray(np.take_along_axis(w, order[:,None], 2), np.float32); q,e = np.empty_like(v),np.empty_like(v)
-    if k<=block: _groups(v, q, e, U, scale, lo, hi)
+    at = order//(k//scale.shape[-1]) # the part that each input belongs to
+    if k<=block: _groups(v, q, e, U, scale, at, lo, hi)
     else:
         for g in range(len(v)):
             for a in range(0, k, block):
                 b = min(a+block, k); part,qs,es = np.ascontiguousarray(v[g,:,a:b]),np.empty((v.shape[1],b-a), np.float32),np.empty((v.shape[1],b-a), np.float32)
-                _block(part, qs, es, np.ascontiguousarray(U[g,a:b,a:b]), scale[g], lo, hi); q[g,:,a:b] = qs
+                _block(part, qs, es, np.ascontiguousarray(U[g,a:b,a:b]), scale[g], at[g,a:b], lo, hi); q[g,:,a:b] = qs
                 if b<k: v[g,:,b:] -= es@U[g,a:b,b:]
     res = np.empty_like(q); np.put_along_axis(res, np.broadcast_to(order[:,None], q.shape), q, 2)
     return res
@@ -106,21 +108,35 @@ def output_error(
 
 # %% ../../nbs/quant/01c_gptq.ipynb #c018
 @nb.njit(cache=True, error_model='numpy', nogil=True)
-def _sweep(q, r, H, s, lo, hi): # q [O,k], r [O,k] = (w-sq)H, both are changed
-    n = 0
+def _sweep(q, r, H, s, lo, hi): # q [O,k], r [O,k] = (w-sq)H, s [O,parts], all are changed: the scales only where there are several
+    n = 0; k = q.shape[1]; size = k//s.shape[1]
     for c in range(q.shape[0]):
-        for j in range(q.shape[1]):
-            v = min(max(np.rint(q[c,j]+r[c,j]/(s[c]*H[j,j])),lo),hi); d = v-q[c,j]
+        for p in range(s.shape[1] if s.shape[1]>1 else 0): # least squares, one scale after the other
+            num,den = np.float32(0),np.float32(0)
+            for j in range(p*size, (p+1)*size):
+                if q[c,j]==0: continue
+                num += q[c,j]*r[c,j]; x = np.float32(0)
+                for i in range(p*size, (p+1)*size): x += H[j,i]*q[c,i]
+                den += q[c,j]*x
+            d = num/den if den>0 else np.float32(0)
+            if d==0 or s[c,p]+d<=0: continue
+            s[c,p] += d
+            for j in range(p*size, (p+1)*size):
+                t = d*q[c,j]
+                if t!=0:
+                    for i in range(k): r[c,i] -= t*H[j,i]
+        for j in range(k):
+            t = s[c,j//size]; v = min(max(np.rint(q[c,j]+r[c,j]/(t*H[j,j])),lo),hi); d = v-q[c,j]
             if d!=0:
-                n += 1; q[c,j] = v; t = s[c]*d
-                for i in range(q.shape[1]): r[c,i] -= t*H[j,i]
+                n += 1; q[c,j] = v; t *= d
+                for i in range(k): r[c,i] -= t*H[j,i]
     return n
 
 # %% ../../nbs/quant/01c_gptq.ipynb #c019
 def descend(
     w:np.ndarray, # float32 [groups, O, k]
     q:np.ndarray, # Integers to begin with, float32, same shape
-    scale:np.ndarray, # float32 [groups, O]
+    scale:np.ndarray, # float32 [groups, O, parts]
     H:np.ndarray, # [groups, k, k], damped
     bits:int, # 2 to 8
     sweeps:int=3, # At most
@@ -130,22 +146,24 @@ def descend(
     for g,h in enumerate(H):
         h = np.ascontiguousarray(h, np.float32); wh = w[g]@h
         for _ in range(sweeps):
-            qh = q[g]@h; num,den = (q[g]*wh).sum(1),(q[g]*qh).sum(1)
-            scale[g] = np.where((num>0)&(den>0), num/np.where(den>0, den, 1), scale[g])
-            if not _sweep(q[g], wh-scale[g][:,None]*qh, h, scale[g], lo, hi): break
+            if scale.shape[-1]==1: # all scales of a row at once
+                qh = q[g]@h; num,den = (q[g]*wh).sum(1),(q[g]*qh).sum(1)
+                scale[g,:,0] = np.where((num>0)&(den>0), num/np.where(den>0, den, 1), scale[g,:,0]); r = wh-scale[g]*qh
+            else: r = wh-(q[g]*np.repeat(scale[g], q.shape[-1]//scale.shape[-1], 1))@h
+            if not _sweep(q[g], r, h, scale[g], lo, hi): break
     return q,scale
 
 # %% ../../nbs/quant/01c_gptq.ipynb #c022
 def from_rows(
     q:np.ndarray, # Integers, [groups, O/groups, k]
-    scale:np.ndarray, # [groups, O/groups]
+    scale:np.ndarray, # [groups, O/groups, parts]
     shape:tuple, # Of the weight
     axis:int, # Of its output channels
     bits:int,
 )->WeightGrid:
     "The inverse of `as_rows`."
     moved = (shape[axis],*shape[:axis],*shape[axis+1:])
-    return WeightGrid(np.ascontiguousarray(np.moveaxis(q.astype(np.int8).reshape(moved), 0, axis)), scale.ravel().astype(np.float32), axis, bits)
+    return WeightGrid(np.ascontiguousarray(np.moveaxis(q.astype(np.int8).reshape(moved), 0, axis)), (scale.ravel() if scale.shape[-1]==1 else scale.reshape(-1, scale.shape[-1])).astype(np.float32), axis, bits)
 
 # %% ../../nbs/quant/01c_gptq.ipynb #c023
 @roundings.register('gptq')
@@ -167,16 +185,17 @@ class Gptq:
         axis:int=0, # Axis of the output channels
         statistics=None, # `Observer` of the activation that enters the layer; None before calibration
         scale:np.ndarray=None, # Not used
+        group:int=0, # Inputs of a channel that share a scale; 0: all
     )->WeightGrid:
         m = statistics[Moments] if statistics is not None and Moments in statistics.more else None
-        if bits==16 or m is None or m.sums is None: return quantize_weight(w, bits, axis)
+        if bits==16 or m is None or m.sums is None: return quantize_weight(w, bits, axis, group=group)
         H,order,U = self.known(m)
-        return self.rounded(w, bits, axis, H, order, U)
-    def rounded(self, w, bits, axis, H, order, U):
+        return self.rounded(w, bits, axis, H, order, U, group)
+    def rounded(self, w, bits, axis, H, order, U, group=0):
         "The grid for damped moments and their factor."
-        r = as_rows(w, axis, len(H)); q,s = np.empty(r.shape, np.int8),np.empty(r.shape[:2], np.float32)
+        r = as_rows(w, axis, len(H)); q,s = np.empty(r.shape, np.int8),np.empty((*r.shape[:2], r.shape[-1]//group if group else 1), np.float32)
         for a in range(0, r.shape[1], step := max(16, 2**21//r.shape[-1])): # rows do not depend on one another; the working copies of a vocabulary's matrix would take gigabytes
-            part = np.ascontiguousarray(r[:,a:a+step]); t = np.stack([energy_scales(o, np.diagonal(h), bits, self.candidates) for o,h in zip(part, H)])
+            part = np.ascontiguousarray(r[:,a:a+step]); t = np.stack([energy_scales(o, np.diagonal(h), bits, self.candidates, group) for o,h in zip(part, H)])
             n = gptq(part, order, U, t, bits)
             if self.sweeps: n,t = descend(part, n, t, H, bits, self.sweeps)
             q[:,a:a+step],s[:,a:a+step] = n,t

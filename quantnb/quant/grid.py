@@ -86,7 +86,7 @@ def _best_scales(w, lo, hi, tries):
 class WeightGrid:
     "A weight on its grid."
     q:np.ndarray # int8, shape of the weight; float16 values at 16 bits
-    scale:np.ndarray # float32 [C]; None at 16 bits
+    scale:np.ndarray # float32 [C], or [C, groups] where so many parts of a channel's inputs have their own; None at 16 bits
     axis:int # Axis of the output channels
     bits:int
     def spread(self, v): # [C] -> broadcastable over the weight
@@ -95,33 +95,53 @@ class WeightGrid:
     @property
     def half(self): return self.q if self.bits==16 else None
     @property
+    def groups(self): return 1 if self.scale is None or self.scale.ndim<2 else self.scale.shape[1]
+    @property
+    def steps(self): # Scale of each weight, broadcastable over it
+        return self.spread(self.scale.ravel()) if self.groups==1 else np.moveaxis(np.repeat(self.scale, self.q.size//self.scale.size, 1), 0, self.axis)
+    @property
     def dequantized(self):
         "float32 values, shape of the weight."
         if self.bits==16: return self.q.astype(np.float32)
-        return self.q.astype(np.float32)*self.spread(self.scale)
+        return self.q.astype(np.float32)*self.steps
+    def channels(self, begin, end):
+        "float32 values of some channels, these first."
+        q = np.moveaxis(self.q, self.axis, 0)[begin:end]
+        if self.scale is None: return q.astype(np.float32)
+        s = self.scale.reshape(len(self.scale), -1)[begin:end]
+        return (q.reshape(*s.shape, -1).astype(np.float32)*s[:,:,None]).reshape(q.shape)
     def widened(self,
         where:np.ndarray, # bool [C]
         scale:np.ndarray, # [C]
     ): # WeightGrid
-        "The same weight with other, larger scales in some channels."
+        "The same weight with other, larger scales in some channels; not for groups."
         s = np.where(where, scale, self.scale.ravel()).astype(np.float32)
         q = np.rint(self.q*self.spread((self.scale.ravel().astype(np.float64)/s).astype(np.float32))).astype(np.int8)
         return WeightGrid(q, s, self.axis, self.bits)
 
 # %% ../../nbs/quant/00_grid.ipynb #c015
+def _in_groups(w, bits, axis, clip, scale, group):
+    "The same with every part of a channel's inputs as a channel of its own."
+    rows = np.moveaxis(w, axis, 0)
+    if rows[0].size%group: raise InputError(f'{rows[0].size} inputs do not divide into groups of {group}', 'leave out search_space.group_size, or take a smaller one')
+    g = quantize_weight(rows.reshape(-1, group), bits, 0, clip, None if scale is None else scale.ravel())
+    return WeightGrid(np.ascontiguousarray(np.moveaxis(g.q.reshape(rows.shape), 0, axis)), g.scale.reshape(len(rows), -1), axis, bits)
+
 def quantize_weight(
     w:np.ndarray, # Weight, any shape
     bits:int, # 2 to 8, or 16
     axis:int=0, # Axis of the output channels
     clip:str='mse', # 'mse', or 'max' to cover the largest weight
-    scale:np.ndarray=None, # float32 [C], where it is known from an earlier call
+    scale:np.ndarray=None, # float32 [C], or [C, groups], where it is known from an earlier call
+    group:int=0, # Inputs of a channel that share a scale; 0: all. `InputError` if they do not divide
 )->WeightGrid:
-    "Put a weight on the grid with the least squared error per channel."
+    "Put a weight on the grid with the least squared error per channel, or per group of its inputs."
     w = np.asarray(w, np.float32)
     if not np.isfinite(w).all(): raise InputError('the weight has values that are NaN or infinite', 'check the checkpoint')
     if bits==16: return WeightGrid(w.astype(np.float16), None, axis, 16)
     if not 2<=bits<=8: raise ValueError(f'a weight grid has 2 to 8 bits or 16, not {bits}')
     lo,hi = -2.**(bits-1),2.**(bits-1)-1
+    if group: return _in_groups(w, bits, axis, clip, scale, group)
     channels,q = np.moveaxis(w, axis, 0),np.empty(w.shape, np.int8); s = np.ones(len(channels), np.float32) if scale is None else scale
     step = max(1, 2**20//max(1, channels[0].size)) # channels at a time: float temporaries of a vocabulary's matrix would be larger than the weight
     for k in range(0, len(channels), step):

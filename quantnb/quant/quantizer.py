@@ -6,6 +6,7 @@
 __all__ = ['Quantizer', 'shared_biases']
 
 # %% ../../nbs/quant/04_quantizer.ipynb #c003
+import inspect
 import numpy as np
 from fastcore.basics import patch
 from ..types import *
@@ -145,12 +146,20 @@ def weight(self:Quantizer,
     if isinstance(bits, OwnWidth): return self._own[k][0]
     rounding = self.methods[path]['rounding']; w,seen = self.params[l.param],self.observers.get(path)
     if not getattr(rounding, 'rescales', False): # too dear to be made twice
-        if k not in self._dear: self._dear[k] = self._for_bias(path, rounding(w, bits, l.channel_axis, seen))
+        if k not in self._dear: self._dear[k] = self._for_bias(path, rounding(w, bits, l.channel_axis, seen, **self.grouped(l)))
         return self._dear[k]
     def make():
-        g = rounding(w, bits, l.channel_axis, seen, scale=self._scales.get(k)); self._scales[k] = g.scale
+        g = rounding(w, bits, l.channel_axis, seen, scale=self._scales.get(k), **self.grouped(l)); self._scales[k] = g.scale
         return self._for_bias(path, g)
     return self._w.get(k, make, lambda g: g.q.nbytes)
+
+@patch
+def grouped(self:Quantizer, l):
+    "What a rounding is told of a layer's groups; `InputError` if it knows none."
+    if not l.group: return {}
+    r = self.methods[l.path]['rounding']
+    if 'group' not in inspect.signature(r).parameters: raise InputError(f'search_space.group_size: the rounding {type(r).__name__} takes no groups', 'give its __call__ an argument group=0, the number of inputs that share a scale, or leave out group_size')
+    return dict(group=l.group)
 
 @patch
 def keep(self:Quantizer,
@@ -175,7 +184,7 @@ def drop(self:Quantizer,
 def _for_bias(self:Quantizer, path, grid):
     "The grid, with larger scales where the int32 bias would overflow: a channel of tiny weights and a large bias, whose weights then round to 0."
     b,a = self.bias_param[path],self.act(path, 8)
-    if b is None or a is None or grid.bits>8: return grid
+    if b is None or a is None or grid.bits>8 or grid.groups>1: return grid # behind a product with groups the bias stays float
     least = np.abs(self.params[b].ravel()).astype(np.float64)/(2.**30*np.float64(a.scale))*2**max(0, 7-grid.bits)
     low = least>grid.scale.ravel()
     return grid.widened(low, least) if low.any() else grid
@@ -228,7 +237,7 @@ def bias(self:Quantizer,
 def bias_step(self:Quantizer, path, bits, act)->np.ndarray: # float64 [C], or None if it is not rounded
     "Step of the int32 bias: the product of the two scales, at most a 7-bit weight's."
     a = self.act(path, act)
-    if bits>8 or a is None: return None
+    if bits>8 or a is None or self.layers[path].group: return None
     return np.float64(a.scale)*self.weight(path, bits).scale.astype(np.float64)/2**max(0, 7-bits)
 
 # %% ../../nbs/quant/04_quantizer.ipynb #c012

@@ -28,9 +28,10 @@ class Nearest:
         bits:int, # 2 to 8, or 16
         axis:int=0, # Axis of the output channels
         statistics=None, # `Observer` of the activation that enters the layer; None before calibration
-        scale:np.ndarray=None, # float32 [C], where it is known from an earlier call
+        scale:np.ndarray=None, # float32 [C], or [C, groups], where it is known from an earlier call
+        group:int=0, # Inputs of a channel that share a scale; 0: all
     )->WeightGrid:
-        return quantize_weight(w, bits, axis, scale=scale)
+        return quantize_weight(w, bits, axis, scale=scale, group=group)
 
 # %% ../../nbs/quant/02a_recipe.ipynb #c009
 @bias_corrections.register('mean')
@@ -50,9 +51,8 @@ class MeanCorrection:
         "The part that is the weight's."
         mean = statistics.mean if statistics is not None and grid is not None else None
         if mean is None: return None
-        q,w = (np.moveaxis(a, layer.channel_axis, 0) for a in (grid.q, weight)); step = max(1, 2**20//max(1, w[0].size))
-        scale = lambda k: 1 if grid.scale is None else grid.scale[k:k+step].reshape(-1, *[1]*(w.ndim-1))
-        error = lambda k: (q[k:k+step].astype(np.float32)*scale(k)-w[k:k+step]).astype(np.float64) # of a few channels at a time
+        w = np.moveaxis(weight, layer.channel_axis, 0); step = max(1, 2**20//max(1, w[0].size))
+        error = lambda k: (grid.channels(k, k+step)-w[k:k+step]).astype(np.float64) # of a few channels at a time
         parts = range(0, len(w), step)
         if layer.kind=='dense': return np.concatenate([error(k)@mean for k in parts]).astype(np.float32) if w.shape[1]==mean.size else None
         if mean.size!=w.shape[1]*layer.groups: return None

@@ -236,7 +236,7 @@ def explain(yml:Yml, device:Device='auto', set_:Sets=None, measure:Annotated[boo
         print(f'memory: {expected_peak(4*t.total)/1e9:.1f} GB are expected by the rule 0.6 + 4 x weights + 1 (transformers were measured at up to 1.6 times that)'+(f'; general.memory allows {c.general.memory:g}' if c.general.memory else ''), flush=True)
     if measure: e = open_engine(t, show, timed)
     else:
-        with timed('reading the graph'): g = select(read_task(t), s.eligible, s.include, s.exclude, s.embeddings)
+        with timed('reading the graph'): g = select(read_task(t), **s.selection)
         with timed('compiling the simulation'): e = engines['onnxfile' if t.is_file else 'mindspore'](t.net, g, t.inputs, t.input_names)
         show(e.graph)
     print('stay float besides: '+(', '.join(f'{n} {k}' for k,n in e.graph.others(e.quantizer.absorbed).items()) or 'nothing'))

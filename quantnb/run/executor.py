@@ -87,7 +87,7 @@ def reopened(
     from quantnb.task import Task
     if Path(c.folder).is_dir(): os.chdir(c.folder)
     t = pickle.loads(c.task) if isinstance(c.task, bytes) else Task.from_config(c.task); s = t.config.space; gc.freeze()
-    g = select(read_task(t), s.eligible, s.include, s.exclude, s.embeddings)
+    g = select(read_task(t), **s.selection)
     e = engines[c.engine](t.net, g, t.inputs, t.input_names, recipe=c.recipe, **(dict(workers=c.threads) if c.engine!='mindspore' else {}))
     e.output_kind,e.storage,q = t.config.trainer.output_kind,storage_of(t.config),e.quantizer
     if set(c.observers)!={p for p,l in q.layers.items() if not l.table}: raise InputError('the network of this worker has other layers than the one of the main process', 'install the same versions and the same script on all hosts')

@@ -87,7 +87,7 @@ def open_engine(
 ): # An engine, calibrated: `net(strategy)`, `quantizer`, `graph`, `meter`, `why` it is not the other one
     "Stages 1 and 5: read the graph, select layers, put the quantizers in, calibrate."
     s,t = task.config.space,task.config.trainer; phase = phase or (lambda name: contextlib.nullcontext())
-    with phase('reading the graph'): g = select(read_task(task), s.eligible, s.include, s.exclude, s.embeddings)
+    with phase('reading the graph'): g = select(read_task(task), **s.selection)
     name = 'onnxruntime' if t.engine=='auto' else t.engine
     if task.is_file:
         if name=='mindspore': raise InputError('trainer.engine: mindspore needs a MindSpore network, and this one is an ONNX file', 'leave trainer.engine out')
