@@ -34,8 +34,17 @@ def grouped(net, data): return engine(net, data, 32)
 def test_layers_say_their_groups_and_why_not(grouped):
     by = {l.path:l for l in grouped.graph.layers}
     assert {p:l.group for p,l in by.items()}==dict(up=32, down=32, head=32, odd=0)
-    assert by['up'].scales==256*2 and by['odd'].scales==5 and '40 inputs do not divide into groups of 32' in by['odd'].note and by['up'].note=='groups of 32 inputs'
+    assert by['up'].scales==256*2 and by['odd'].scales==5 and by['odd'].note=='a scale for each channel: 40 inputs do not divide into groups of 32' and by['up'].note=='groups of 32 inputs'
     assert Layer.from_json(by['up'].to_json())==by['up'] and Layer.from_json({k:v for k,v in by['up'].to_json().items() if k!='group'}).group==0 # a history from before
+
+def test_inputs_that_do_not_divide_get_smaller_groups(net, data):
+    g = read_graph(net, ms.Tensor(data[:2])); by = {l.path:l for l in select(g, group_size=128).layers}
+    assert by['down'].group==128 and by['up'].group==32 and by['up'].note=='groups of 32 inputs: its 64 inputs do not divide into groups of 128'
+    class Tied(nn.Cell):
+        def __init__(self): super().__init__(); self.words,self.mix,self.product = nn.Embedding(50, 64),nn.Dense(64, 64),ops.MatMul(transpose_b=True)
+        def construct(self, x): return self.product(self.mix(self.words(x)).mean(1), self.words.embedding_table)
+    tied = {l.param:l for l in select(read_graph(Tied().set_train(False), ms.Tensor(np.zeros((2,3), np.int32))), group_size=32).quantizable}
+    assert tied['mix.weight'].group==32 and tied['words.embedding_table'].group==0 and 'its rows are looked up, too' in tied['words.embedding_table'].note
 
 def test_the_size_counts_every_scale(grouped):
     l = next(l for l in grouped.graph.layers if l.path=='down')

