@@ -100,7 +100,7 @@ def measure(name, planted, r, nncf, keep):
 if __name__=='__main__':
     p = argparse.ArgumentParser(description=__doc__.split('\n')[0]); p.add_argument('--nets', nargs='*', default=['fashion','mobilenet','vit']); p.add_argument('--nncf', default=''); p.add_argument('--out', type=Path, default=here/'quantizer_peers.json'); a = p.parse_args()
     ms.set_context(mode=ms.GRAPH_MODE); r = json.loads(a.out.read_text()) if a.out.exists() else {}; r['environment'] = environment()
-    def keep(): a.out.write_text(json.dumps(r, indent=1)+'\n')
+    def keep(): write_atomic(a.out, json.dumps(r, indent=1)+'\n')
     for n in a.nets:
         for planted in (False,True):
             t = r.setdefault('nets', {}).setdefault(n, {}).setdefault('planted' if planted else 'as trained', {})
