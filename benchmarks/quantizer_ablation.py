@@ -1,6 +1,6 @@
 """What each method of the default recipe gains: the recipe without it, uniform W8A8, W4A8 and W3A32, on the networks of `quantizer_nets.py` as trained and with planted damage.
 
-    python benchmarks/quantizer_ablation.py [--nets fashion mobilenet vit] [--seeds 1] [--out benchmarks/quantizer_ablation.json]
+    python benchmarks/quantizer_ablation.py [--nets fashion resnet14 mobilenet vit] [--seeds 1] [--out benchmarks/quantizer_ablation.json]
 
 Images, draws of calibration images and resuming as in `rounding.py`; the damage is the first draw of `quantizer.py`, where only the transforms are left out.
 What the presets cost is in `quantizer_cost.py`."""
@@ -41,9 +41,9 @@ def measure(name, net, seed, x, y, known, keep, recipes, widths):
         r['seconds'] = time.process_time()-start; print(name, seed, k, r, known.get('in sequence') if k=='default' else '', flush=True); keep()
 
 if __name__=='__main__':
-    p = argparse.ArgumentParser(description=__doc__.split('\n')[0]); p.add_argument('--nets', nargs='*', default=['fashion','mobilenet','vit']); p.add_argument('--seeds', type=int, default=1); p.add_argument('--out', type=Path, default=here/'quantizer_ablation.json'); a = p.parse_args()
+    p = argparse.ArgumentParser(description=__doc__.split('\n')[0]); p.add_argument('--nets', nargs='*', default=['fashion','resnet14','mobilenet','vit']); p.add_argument('--seeds', type=int, default=1); p.add_argument('--out', type=Path, default=here/'quantizer_ablation.json'); a = p.parse_args()
     r = json.loads(a.out.read_text()) if a.out.exists() else {}; r['environment'] = environment(); x,y = data(); nets = r.setdefault('nets', {})
-    def keep(): a.out.write_text(json.dumps(r, indent=1)+'\n')
+    def keep(): write_atomic(a.out, json.dumps(r, indent=1)+'\n')
     for n in a.nets:
         for s in range(a.seeds): measure(n, zoo.load(n), s, x, y, nets.setdefault(n, {}).setdefault(str(s), {}), keep, WITHOUT, WIDTHS)
         net,_ = damaged(n, 0, peaks(zoo.load(n), np.concatenate([fashion.images({}, 'calib')[0], x])))

@@ -1,12 +1,13 @@
 """Uniform 8 bits by quantnb beside ONNX Runtime's `quantize_static` and `quantize_dynamic` and NNCF, from the same float file and the same calibration images in the same order.
 
-    python benchmarks/quantizer_peers.py [--nets fashion mobilenet vit] [--nncf FOLDER] [--out benchmarks/quantizer_peers.json]
+    python benchmarks/quantizer_peers.py [--nets fashion mobilenet vit] [--nncf FOLDER] [--files FOLDER] [--out benchmarks/quantizer_peers.json]
+    python benchmarks/quantizer_peers.py --latency --files FOLDER     # of files that are there, on a quiet machine
 
 Each network as it was trained, and with planted damage (the first draw of `quantizer.py`). The float file has its batch norms folded and
 nothing else. NNCF is imported from FOLDER, the site-packages of an environment that has it (`pip install nncf openvino`), or left out. `quantize_with_accuracy_control`
 may lose 0.3 points on the example's search images; its evaluations are counted. Accuracy is that of the 6000 images of `rounding.py`;
-latency is one image at one thread, all files of a network in turns, medians. Figures are kept as they come; a second run goes on."""
-import argparse, json, sys, tempfile, time
+latency is one image at one thread, all files of a network in turns, medians of three rounds, measured by a run of its own. Figures are kept as they come; a second run goes on."""
+import argparse, json, signal, sys, tempfile, time
 from pathlib import Path
 import numpy as np
 import quantnb, mindspore as ms # before onnx
@@ -21,6 +22,9 @@ import quantizer as planting, quantizer_nets as zoo
 from quantizer_nets import fashion
 
 DROP = .3 # points that accuracy control may lose
+LIMIT = 240 # CPU seconds in which a file has to be made
+
+def late(*_): raise TimeoutError(f'no answer in {LIMIT} CPU seconds')
 
 def network(name, planted):
     if not planted: return zoo.load(name)
@@ -82,26 +86,42 @@ def latencies(files, x, seconds=6.):
         for k,s in ss.items(): t = time.perf_counter(); s.run(None, {name[k]:x[:1]}); took[k].append(1e3*(time.perf_counter()-t))
     return {k: float(np.median(v)) for k,v in took.items()}
 
-def measure(name, planted, r, nncf, keep):
+STATES = ('as trained','planted')
+def stored(folder, name, state, k): return folder/f'{name}, {state}, {k}.onnx'
+
+def timed(folder, name, state, r, rounds=3):
+    "Medians of the latencies of all files of a network, and the spread of the rounds' medians."
+    files = {k:f.read_bytes() for k in r if (f := stored(folder, name, state, k)).exists()}; x = fashion.images({}, 'test')[0]
+    seen = [latencies(files, x) for _ in range(rounds)] if files else []
+    for k in files: r[k] |= dict(latency=float(np.median([o[k] for o in seen])), latency_rounds=[o[k] for o in seen])
+    if files: print(name, state, {k: round(r[k]['latency'], 4) for k in files}, flush=True)
+
+def measure(name, planted, r, nncf, keep, folder):
     calib = fashion.images({}, 'calib')[0]; x,y = [np.concatenate(o) for o in zip(*(fashion.images({}, p) for p in planting.PARTS))]; net = network(name, planted); files = {}
     def one(k, make):
         t = time.perf_counter()
-        try: f,*evaluated = make(); session(f) # some files are not accepted by the runtime
+        if k in r and ('error' in r[k] or stored(folder, name, STATES[planted], k).exists()): files[k] = stored(folder, name, STATES[planted], k).read_bytes() if 'error' not in r[k] else None; return
+        try:
+            signal.setitimer(signal.ITIMER_PROF, LIMIT)
+            try: f,*evaluated = make()
+            finally: signal.setitimer(signal.ITIMER_PROF, 0)
+            session(f) # some files are not accepted by the runtime
         except Exception as e: r[k] = dict(error=f'{type(e).__name__}: {str(e).splitlines()[0][:150]}'); keep(); print(name, k, r[k], flush=True); return
-        files[k] = f; done,left = integer_share(f); n,images = evaluated or (0,0); r[k] = dict(accuracy=accuracy(f, x, y), bytes=len(f), integer=done, float=left, evaluations=n, images=images, seconds=time.perf_counter()-t); keep(); print(name, 'planted' if planted else '', k, r[k], flush=True)
+        stored(folder, name, STATES[planted], k).write_bytes(f); files[k] = f; done,left = integer_share(f); n,images = evaluated or (0,0); r[k] = dict(accuracy=accuracy(f, x, y), bytes=len(f), integer=done, float=left, evaluations=n, images=images, seconds=time.perf_counter()-t); keep(); print(name, 'planted' if planted else '', k, r[k], flush=True)
     one('float', lambda: (written(net, calib[:64], Recipe(transforms=('fold',), rounding='nearest'), (32,32)),)); f = files['float']; i = session(f).get_inputs()[0].name
     one('quantnb', lambda: (written(net, calib, Recipe(), (8,8)),)); one('quantnb, in sequence', lambda: (written(net, calib, Recipe(), (8,8), True),))
     for m in ('MinMax','Percentile','Entropy'): one(f'quantize_static, {m}', lambda m=m: (static(f, i, calib, m),))
     one('quantize_dynamic', lambda: (dynamic(f),))
     if nncf: sys.path.append(nncf); [one('NNCF, accuracy control' if c else 'NNCF', lambda c=c: nncf_file(f, i, calib, name=='vit', c)) for c in (False,True)]
-    for k,v in latencies(files, x).items(): r[k]['latency'] = v
     r['done'] = True; keep()
 
 if __name__=='__main__':
-    p = argparse.ArgumentParser(description=__doc__.split('\n')[0]); p.add_argument('--nets', nargs='*', default=['fashion','mobilenet','vit']); p.add_argument('--nncf', default=''); p.add_argument('--out', type=Path, default=here/'quantizer_peers.json'); a = p.parse_args()
-    ms.set_context(mode=ms.GRAPH_MODE); r = json.loads(a.out.read_text()) if a.out.exists() else {}; r['environment'] = environment()
-    def keep(): a.out.write_text(json.dumps(r, indent=1)+'\n')
+    p = argparse.ArgumentParser(description=__doc__.split('\n')[0]); p.add_argument('--nets', nargs='*', default=['fashion','mobilenet','vit']); p.add_argument('--nncf', default=''); p.add_argument('--files', type=Path); p.add_argument('--latency', action='store_true'); p.add_argument('--out', type=Path, default=here/'quantizer_peers.json'); a = p.parse_args()
+    signal.signal(signal.SIGPROF, late); ms.set_context(mode=ms.GRAPH_MODE); r = json.loads(a.out.read_text()) if a.out.exists() else {}; r['environment'] = environment()
+    def keep(): write_atomic(a.out, json.dumps(r, indent=1)+'\n')
+    folder = a.files or Path(tempfile.mkdtemp()); folder.mkdir(parents=True, exist_ok=True)
     for n in a.nets:
-        for planted in (False,True):
-            t = r.setdefault('nets', {}).setdefault(n, {}).setdefault('planted' if planted else 'as trained', {})
-            if not t.get('done'): measure(n, planted, t, a.nncf, keep)
+        for planted,state in enumerate(STATES):
+            t = r.setdefault('nets', {}).setdefault(n, {}).setdefault(state, {})
+            if a.latency: timed(folder, n, state, t); keep()
+            elif not t.get('done'): measure(n, planted, t, a.nncf, keep, folder)

@@ -52,6 +52,6 @@ if __name__=='__main__':
     if a.export: export(a.export, a.nets, a.seeds); raise SystemExit
     r = json.loads(a.out.read_text()) if a.out.exists() else {}; x,y = data()
     r['environment'] = environment()
-    def keep(): a.out.write_text(json.dumps(r, indent=1))
+    def keep(): write_atomic(a.out, json.dumps(r, indent=1)+'\n')
     for n in a.nets:
         for s in range(a.seeds): measure(n, s, x, y, r.setdefault('nets', {}).setdefault(n, {}).setdefault(str(s), {}), keep); keep()

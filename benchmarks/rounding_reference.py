@@ -123,7 +123,7 @@ if __name__=='__main__':
     p = argparse.ArgumentParser(description=__doc__.split('\n')[0]); p.add_argument('folder', type=Path); p.add_argument('--nets', nargs='*', default=list(NETS)); p.add_argument('--seeds', type=int, default=3); p.add_argument('--widths', type=int, nargs='*', default=[4,3,2])
     p.add_argument('--methods', nargs='*', default=list(METHODS)); p.add_argument('--out', type=Path, default=Path(__file__).resolve().parent/'rounding_reference.json'); a = p.parse_args()
     torch.set_num_threads(1); r = json.loads(a.out.read_text()) if a.out.exists() else {}; data = np.load(a.folder/'data.npz'); x,y = (torch.tensor(data[k]) for k in ('x','y'))
-    import brevitas; r['versions'] = dict(torch=torch.__version__, brevitas=brevitas.__version__)
+    import brevitas; r['versions'] = {k: ', '.join(dict.fromkeys([*filter(None, r.get('versions', {}).get(k, '').split(', ')), v])) for k,v in (('torch',torch.__version__),('brevitas',brevitas.__version__))} # all that figures were measured with
     for name in a.nets:
         known = r.setdefault('nets', {}).setdefault(name, {})
         if 'float' not in known: known['float'] = accuracy(load(a.folder, name), x, y); print(name, 'float', known['float'], flush=True)
@@ -142,4 +142,4 @@ if __name__=='__main__':
                         with torch.no_grad(), bias_correction_mode(net):
                             for b in calib: net(b)
                         done[f'W{bits}'] = accuracy(net, x, y); print(name, seed, k, bits, done[f'W{bits}'], round(time.perf_counter()-t, 1), flush=True)
-                        a.out.write_text(json.dumps(r, indent=1)+'\n')
+                        new = a.out.with_suffix('.new'); new.write_text(json.dumps(r, indent=1)+'\n'); new.replace(a.out)
