@@ -234,6 +234,7 @@ def _record(d):
     if type(r.episode) is not int or r.episode<0 or not isinstance(r.metrics, dict) or not isinstance(r.missed, dict) or r.status not in ('ok','failed','cached','dropped') or not isinstance(r.seconds, (int,float)): raise ValueError('a field is of another kind')
     return r
 
+# %% ../../nbs/run/00_history.ipynb #c079
 def _lines(
     raw:bytes, # Content of a history
 )->tuple: # Of each good line its number, its bytes, its dict, and its `Record` if it is one; sentences about the others
