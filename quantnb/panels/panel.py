@@ -82,6 +82,7 @@ def _scale(rows, lines):
     lo,hi = min(vs),max(vs); pad = .06*(hi-lo) or max(abs(hi)*.01, 1e-3); lo,hi = lo-pad,hi+pad
     return (lambda v: 96+430*(v-lo)/(hi-lo)),lo,hi
 
+# %% ../../nbs/panels/04_panel.ipynb #c097
 def _row_svg(r, y, x):
     c = r.get('color', 'var(--accent)'); out = [f'<text x="80" y="{y+4}" text-anchor="end">{html.escape(r["name"])}</text>']
     if w := r.get('whisker'): out.append(f'<path d="M{x(w[0]):.1f} {y}H{x(w[1]):.1f}M{x(w[0]):.1f} {y-6}v12M{x(w[1]):.1f} {y-6}v12" stroke="{c}" stroke-width="2" fill="none"/>')
@@ -89,6 +90,7 @@ def _row_svg(r, y, x):
     out += [f'<circle cx="{x(d):.1f}" cy="{y+(3 if i%2 else -3)}" r="2.2" fill="{c}" fill-opacity=".55"/>' for i,d in enumerate(r.get('dots', ()))]
     return ''.join(out)+f'<path d="M{x(r["value"]):.1f} {y-10}v20" stroke="{c}" stroke-width="3"/><text x="536" y="{y+4}">{html.escape(r["text"])}</text>'
 
+# %% ../../nbs/panels/04_panel.ipynb #c098
 def rows_svg(
     rows, # dict(name, value, box=(lo, hi) or None, whisker=(lo, hi) or None, dots=[...], color, text)
     unit:str,
