@@ -147,20 +147,21 @@ def test_candidates_are_scored_with_several_beams(pynative):
     s = Strategy.uniform([l.path for l in e.graph.quantizable], 4, 8)
     assert 0<e.divergence_of(s)<1
     a,b = e.net(s)(*many).asnumpy(),e.sim.net(s)(*many).asnumpy()
-    assert (a==b).all(1).mean()>=.9 and (a!=e.net(None)(*many).asnumpy()).any()
+    plain = e.net(None)(*many).asnumpy(); np.testing.assert_array_equal(plain, net(*many).asnumpy()) # float files and the float16 network
+    assert (a==b).all(1).mean()>=.9 and (a!=plain).any()
     np.testing.assert_array_equal(a, e.net(s).search(*many, width=3))
 
 # ---- encoder and one step by themselves
 
 def test_a_loop_over_the_exported_parts_captions_as_the_network(tmp_path, pynative):
     import generate
-    net,x,many = small(),batch(2),batch(40)
+    net,x,many = small(compute_type=ms.float32),batch(2),batch(40) # in float16 the float encoders differ by .005, and as many activations fall on the other of two integers: 5 of 40 captions turned on one processor
     sim = QuantNet(net, read_graph(net, x), x); sim.calibrate(lambda m: m(*many).asnumpy())
     d = Deployed(net, sim.quantizer, x); d.net(None).search(*many)
     assert list(d.entries)==['','encoder','decoder'] and d.entries['encoder'][0].rowwise, 'one row of positions serves any batch'
     said = []
     tables = Strategy({l.path:(4,32) for l in sim.graph.quantizable if l.table}); assert (sim.net(tables)(*many).asnumpy()==d.net(tables).search(*many)).all(), 'looked up alike to the bit'
-    for s,least in ((None,1.), (Strategy.uniform([l.path for l in sim.graph.quantizable if not l.table], 4, 8),.95), (Strategy.uniform(sim.graph.quantizable, 4, 8),.85)): # activations that lie between two integers are rounded either way, and a beam turns
+    for s,least in ((None,1.), (Strategy.uniform([l.path for l in sim.graph.quantizable if not l.table], 4, 8),.95), (Strategy.uniform(sim.graph.quantizable, 4, 8),.95)): # activations that lie between two integers are rounded either way, and a beam turns
         for k,m in d.files(s).items(): (tmp_path/k).write_bytes(m)
         say = generate.Captioner(tmp_path); said.append(say(*(o.asnumpy() for o in many)))
         assert (said[-1]==sim.net(s)(*many).asnumpy()).all(1).mean()>=least
