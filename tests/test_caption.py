@@ -147,20 +147,21 @@ def test_candidates_are_scored_with_several_beams(pynative):
     s = Strategy.uniform([l.path for l in e.graph.quantizable], 4, 8)
     assert 0<e.divergence_of(s)<1
     a,b = e.net(s)(*many).asnumpy(),e.sim.net(s)(*many).asnumpy()
-    assert (a==b).all(1).mean()>=.9 and (a!=e.net(None)(*many).asnumpy()).any()
+    plain = e.net(None)(*many).asnumpy(); np.testing.assert_array_equal(plain, net(*many).asnumpy()) # float files and the float16 network
+    assert (a==b).all(1).mean()>=.9 and (a!=plain).any()
     np.testing.assert_array_equal(a, e.net(s).search(*many, width=3))
 
 # ---- encoder and one step by themselves
 
 def test_a_loop_over_the_exported_parts_captions_as_the_network(tmp_path, pynative):
     import generate
-    net,x,many = small(),batch(2),batch(40)
+    net,x,many = small(compute_type=ms.float32),batch(2),batch(40) # in float16 the float encoders differ by .005, and as many activations fall on the other of two integers: 5 of 40 captions turned on one processor
     sim = QuantNet(net, read_graph(net, x), x); sim.calibrate(lambda m: m(*many).asnumpy())
     d = Deployed(net, sim.quantizer, x); d.net(None).search(*many)
     assert list(d.entries)==['','encoder','decoder'] and d.entries['encoder'][0].rowwise, 'one row of positions serves any batch'
     said = []
     tables = Strategy({l.path:(4,32) for l in sim.graph.quantizable if l.table}); assert (sim.net(tables)(*many).asnumpy()==d.net(tables).search(*many)).all(), 'looked up alike to the bit'
-    for s,least in ((None,1.), (Strategy.uniform([l.path for l in sim.graph.quantizable if not l.table], 4, 8),.95), (Strategy.uniform(sim.graph.quantizable, 4, 8),.85)): # activations that lie between two integers are rounded either way, and a beam turns
+    for s,least in ((None,1.), (Strategy.uniform([l.path for l in sim.graph.quantizable if not l.table], 4, 8),.95), (Strategy.uniform(sim.graph.quantizable, 4, 8),.95)): # activations that lie between two integers are rounded either way, and a beam turns
         for k,m in d.files(s).items(): (tmp_path/k).write_bytes(m)
         say = generate.Captioner(tmp_path); said.append(say(*(o.asnumpy() for o in many)))
         assert (said[-1]==sim.net(s)(*many).asnumpy()).all(1).mean()>=least
@@ -192,10 +193,13 @@ def test_training_goes_on_where_it_was_interrupted(tmp_path, monkeypatch):
     def broken(self, step):
         if step==1: raise KeyboardInterrupt
         return draw(self, step)
-    monkeypatch.setattr(train.Batches, '__call__', broken)
-    with pytest.raises(KeyboardInterrupt): run('b')
+    monkeypatch.setattr(train.Batches, '__call__', broken); first = {}
+    for name,seed in (('b',1), ('c',2)): # a step, whose shapes take ten seconds to compile, is enough to see that another seed gives other weights
+        with pytest.raises(KeyboardInterrupt): run(name, seed=seed)
+        first[name] = {k:p.asnumpy() for k,p in ms.load_checkpoint(str(tmp_path/name/'state.ckpt')).items()}
+    assert int(first['b']['done'])==int(first['c']['done'])==1 and not all((first['b'][k]==first['c'][k]).all() for k in a)
     monkeypatch.undo(); b = run('b')
-    assert all((a[k]==b[k]).all() for k in a) and not all((a[k]==v).all() for k,v in run('c', seed=2).items())
+    assert all((a[k]==b[k]).all() for k in a)
     with pytest.raises(SystemExit, match='other settings'): run('b', seed=2)
 
 # ---- the functions of the yml

@@ -48,23 +48,25 @@ class TaskDir:
         self.views_file,self.best_dir,self.front_dir,self.workers,self.logs = self.output/'views.json',self.output/'best',self.output/step,self.root/'workers'/step,self.root/'logs'
         self.staged = self.output/'.best' # files and best.json of a new best, until they are complete
         self._lock = None
-    @classmethod
-    def at(cls,
-        root, # An existing folder
-        starting:bool=False, # A task that has not recorded anything yet will do
-    ):
-        "The task in `root`."
-        root = Path(root)
-        if root.name in ('','..'): root = root.resolve()
-        if root.name=='output' and (root/'history.jsonl').exists(): root = root.parent
-        if not (root/'output'/'history.jsonl').exists() and not (starting and (root/'.lock').exists()):
-            there = [str(p) for d in (root, root.parent) for p in _tasks(d)]; near = did_you_mean(str(root), there) or (f'; there {"are" if len(there)>1 else "is"} {", ".join(sorted(there)[:5])}' if there else '')
-            raise InputError(f'there is no task in {root}{near}', 'give the folder that holds output/history.jsonl')
-        steps = [o.name for o in (root/'workers').glob('*')] if (root/'workers').exists() else []
-        t = cls(root.parent, root.name, steps[0] if steps else 'nas')
-        if (t.staged/'best.json').exists() and not t.running: # its process was killed while it changed the files
-            with contextlib.suppress(OSError): t.settle()
-        return t
+
+# %% ../../nbs/run/00_history.ipynb #c051
+@patch(cls_method=True)
+def at(cls:TaskDir,
+    root, # An existing folder
+    starting:bool=False, # A task that has not recorded anything yet will do
+):
+    "The task in `root`."
+    root = Path(root)
+    if root.name in ('','..'): root = root.resolve()
+    if root.name=='output' and (root/'history.jsonl').exists(): root = root.parent
+    if not (root/'output'/'history.jsonl').exists() and not (starting and (root/'.lock').exists()):
+        there = [str(p) for d in (root, root.parent) for p in _tasks(d)]; near = did_you_mean(str(root), there) or (f'; there {"are" if len(there)>1 else "is"} {", ".join(sorted(there)[:5])}' if there else '')
+        raise InputError(f'there is no task in {root}{near}', 'give the folder that holds output/history.jsonl')
+    steps = [o.name for o in (root/'workers').glob('*')] if (root/'workers').exists() else []
+    t = cls(root.parent, root.name, steps[0] if steps else 'nas')
+    if (t.staged/'best.json').exists() and not t.running: # its process was killed while it changed the files
+        with contextlib.suppress(OSError): t.settle()
+    return t
 
 # %% ../../nbs/run/00_history.ipynb #c007
 @patch(as_prop=True)
@@ -80,43 +82,7 @@ def holder(self:TaskDir)->str:
     try: d = json.loads((self.root/'holder').read_text()); return f'process {int(d["pid"])} on {d["host"]}, since {d["since"]}'
     except (OSError,ValueError,TypeError,KeyError): return 'another process'
 
-@patch
-def open(self:TaskDir,
-    resume:bool=False, # Go on with what is there
-):
-    "Make the folders and take the lock; a clear error if that cannot be."
-    if resume and not self.root.is_dir(): raise InputError(f'there is no task {self.task_id!r} to resume in {self.root.parent}{did_you_mean(self.task_id, [p.name for p in _tasks(self.root.parent)])}', 'check the task id, or start it without -r')
-    if not resume and self.begun: raise InputError(f'task {self.task_id!r} exists already in {self.root.parent}', f'go on with it by "-r -t {self.task_id}", or choose another id by "-t NAME"')
-    try:
-        for d in (self.output, self.best_dir, self.workers, self.logs, self.front_dir): d.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(self.root/'.lock'); self._lock.acquire(timeout=.3, poll_interval=.05) # whoever asks `running` holds it for a moment
-        write_atomic(self.root/'holder', json.dumps(dict(pid=os.getpid(), host=socket.gethostname(), since=datetime.datetime.now().strftime('%Y-%m-%d %H:%M:%S'))))
-        self.ask(''); (self.root/'paused').unlink(missing_ok=True); self.tidy()
-    except Timeout: self._lock = None; raise InputError(f'task {self.task_id!r} is being run by {self.holder}', 'wait for it, look at it with "quantnb progress", or choose another id') from None
-    except OSError as e: self.close(); raise InputError(f'the task folder {self.root} cannot be written: {e.strerror or e}', 'choose another general.task.local_base_path') from e
-    if resume and not self.begun: log.warning('task %r was ended before its first line was written: it starts from the beginning', self.task_id)
-    return self
-
-@patch
-def tidy(self:TaskDir):
-    "What a process that was killed has left: half-written files, a new best that was not, or was almost, handed over, a torn first line."
-    for p in itertools.chain(self.root.glob('.*.tmp'), self.output.rglob('.*.tmp')): p.unlink(missing_ok=True)
-    self.settle()
-    if not self.begun: self.history_file.unlink(missing_ok=True)
-
-@patch
-def close(self:TaskDir):
-    if self._lock:
-        self.doing('')
-        with contextlib.suppress(OSError): (self.root/'holder').unlink(missing_ok=True)
-        self._lock.release(); self._lock = None
-
-@patch
-def abandon(self:TaskDir):
-    "Close; take the folders away again if nothing was recorded."
-    mine = self._lock is not None; self.close()
-    if mine and not self.begun: shutil.rmtree(self.root, ignore_errors=True)
-
+# %% ../../nbs/run/00_history.ipynb #c058
 @patch(as_prop=True)
 def running(self:TaskDir)->bool:
     "Whether a process has the lock."
@@ -127,18 +93,47 @@ def running(self:TaskDir)->bool:
     except OSError: pass # a folder that can only be read
     return False
 
+# %% ../../nbs/run/00_history.ipynb #c009
 @patch
-def append(self:TaskDir, d:dict):
-    "One more line, on disk when this returns; if it cannot be, the history stays as it was."
-    with self.history_file.open('ab', buffering=0) as f:
-        before = os.fstat(f.fileno()).st_size; line = (json.dumps(clean(d if before else dict(format=_FORMAT, **d)))+'\n').encode()
-        try:
-            while line: line = line[f.write(line):]
-            os.fsync(f.fileno())
-        except BaseException as e: # half a line would be the end of all that follow
-            os.ftruncate(f.fileno(), before)
-            if isinstance(e, OSError): raise DiskError.of(self.history_file, e, f'then go on with -r -t {self.task_id}: every episode before this one is kept') from e
-            raise
+def ask(self:TaskDir,
+    what:str, # 'pause', 'stop', or '' to go on
+):
+    "Leave a word for the process that runs the task."
+    f = self.root/'control'
+    if what: write_atomic(f, what)
+    else: f.unlink(missing_ok=True)
+
+@patch(as_prop=True)
+def asked(self:TaskDir)->str: # 'pause', 'stop' or ''
+    "The word that was left."
+    try: return (self.root/'control').read_text().strip()
+    except OSError: return ''
+
+@patch(as_prop=True)
+def paused(self:TaskDir)->bool:
+    "Whether the search waits: it was asked to, and the episode that was under way is over."
+    return self.asked=='pause' and (self.root/'paused').exists()
+
+# %% ../../nbs/run/00_history.ipynb #c008b
+@patch
+def doing(self:TaskDir,
+    what:str, # Name of a phase; '' when it is over
+    seconds:float=None, # How long it will take, if that is known
+):
+    "Leave the name of what is under way for those who look on; only the process that has the folder does."
+    if self._lock is None: return
+    f = self.root/'doing'
+    try:
+        if what: write_atomic(f, json.dumps(dict(phase=what, since=time.time(), seconds=seconds)))
+        else: f.unlink(missing_ok=True)
+    except OSError: pass # a full disk is no reason to stop here
+
+@patch(as_prop=True)
+def phase(self:TaskDir)->dict: # phase, elapsed, seconds (expected, or None); {} between phases
+    "What the process that runs the task is doing."
+    try: d = json.loads((self.root/'doing').read_text()); d = dict(phase=str(d['phase']), elapsed=max(0., time.time()-d['since']), seconds=d['seconds'])
+    except (OSError,ValueError,TypeError,KeyError): return {}
+    return d if self.running else {}
 
 # %% ../../nbs/run/00_history.ipynb #p008p
 @patch
@@ -162,6 +157,59 @@ def settle(self:TaskDir):
         os.replace(self.staged/'best.json', self.best_file)
     shutil.rmtree(self.staged, ignore_errors=True)
 
+# %% ../../nbs/run/00_history.ipynb #c057
+@patch
+def tidy(self:TaskDir):
+    "What a process that was killed has left: half-written files, a new best that was not, or was almost, handed over, a torn first line."
+    for p in itertools.chain(self.root.glob('.*.tmp'), self.output.rglob('.*.tmp')): p.unlink(missing_ok=True)
+    self.settle()
+    if not self.begun: self.history_file.unlink(missing_ok=True)
+
+@patch
+def close(self:TaskDir):
+    if self._lock:
+        self.doing('')
+        with contextlib.suppress(OSError): (self.root/'holder').unlink(missing_ok=True)
+        self._lock.release(); self._lock = None
+
+@patch
+def abandon(self:TaskDir):
+    "Close; take the folders away again if nothing was recorded."
+    mine = self._lock is not None; self.close()
+    if mine and not self.begun: shutil.rmtree(self.root, ignore_errors=True)
+
+# %% ../../nbs/run/00_history.ipynb #c056
+@patch
+def open(self:TaskDir,
+    resume:bool=False, # Go on with what is there
+):
+    "Make the folders and take the lock; a clear error if that cannot be."
+    if resume and not self.root.is_dir(): raise InputError(f'there is no task {self.task_id!r} to resume in {self.root.parent}{did_you_mean(self.task_id, [p.name for p in _tasks(self.root.parent)])}', 'check the task id, or start it without -r')
+    if not resume and self.begun: raise InputError(f'task {self.task_id!r} exists already in {self.root.parent}', f'go on with it by "-r -t {self.task_id}", or choose another id by "-t NAME"')
+    try:
+        for d in (self.output, self.best_dir, self.workers, self.logs, self.front_dir): d.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(self.root/'.lock'); self._lock.acquire(timeout=.3, poll_interval=.05) # whoever asks `running` holds it for a moment
+        write_atomic(self.root/'holder', json.dumps(dict(pid=os.getpid(), host=socket.gethostname(), since=datetime.datetime.now().strftime('%Y-%m-%d %H:%M:%S'))))
+        self.ask(''); (self.root/'paused').unlink(missing_ok=True); self.tidy()
+    except Timeout: self._lock = None; raise InputError(f'task {self.task_id!r} is being run by {self.holder}', 'wait for it, look at it with "quantnb progress", or choose another id') from None
+    except OSError as e: self.close(); raise InputError(f'the task folder {self.root} cannot be written: {e.strerror or e}', 'choose another general.task.local_base_path') from e
+    if resume and not self.begun: log.warning('task %r was ended before its first line was written: it starts from the beginning', self.task_id)
+    return self
+
+# %% ../../nbs/run/00_history.ipynb #c059
+@patch
+def append(self:TaskDir, d:dict):
+    "One more line, on disk when this returns; if it cannot be, the history stays as it was."
+    with self.history_file.open('ab', buffering=0) as f:
+        before = os.fstat(f.fileno()).st_size; line = (json.dumps(clean(d if before else dict(format=_FORMAT, **d)))+'\n').encode()
+        try:
+            while line: line = line[f.write(line):]
+            os.fsync(f.fileno())
+        except BaseException as e: # half a line would be the end of all that follow
+            os.ftruncate(f.fileno(), before)
+            if isinstance(e, OSError): raise DiskError.of(self.history_file, e, f'then go on with -r -t {self.task_id}: every episode before this one is kept') from e
+            raise
+
 # %% ../../nbs/run/00_history.ipynb #c008a
 @patch
 def trying(self:TaskDir, strategy:Strategy):
@@ -177,48 +225,6 @@ def trying(self:TaskDir, strategy:Strategy):
 @patch
 def tried(self:TaskDir): (self.output/'trying.json').unlink(missing_ok=True)
 
-# %% ../../nbs/run/00_history.ipynb #c008b
-@patch
-def doing(self:TaskDir,
-    what:str, # Name of a phase; '' when it is over
-    seconds:float=None, # How long it will take, if that is known
-):
-    "Leave the name of what is under way for those who look on; only the process that has the folder does."
-    if self._lock is None: return
-    f = self.root/'doing'
-    try:
-        if what: write_atomic(f, json.dumps(dict(phase=what, since=time.time(), seconds=seconds)))
-        else: f.unlink(missing_ok=True)
-    except OSError: pass # a full disk is no reason to stop here
-
-@patch(as_prop=True)
-def phase(self:TaskDir)->dict: # phase, elapsed, seconds (expected, or None); {} between phases
-    "What the process that runs the task is doing."
-    try: d = json.loads((self.root/'doing').read_text()); d = dict(phase=str(d['phase']), elapsed=max(0., time.time()-d['since']), seconds=d['seconds'])
-    except (OSError,ValueError,TypeError,KeyError): return {}
-    return d if self.running else {}
-
-# %% ../../nbs/run/00_history.ipynb #c009
-@patch
-def ask(self:TaskDir,
-    what:str, # 'pause', 'stop', or '' to go on
-):
-    "Leave a word for the process that runs the task."
-    f = self.root/'control'
-    if what: write_atomic(f, what)
-    else: f.unlink(missing_ok=True)
-
-@patch(as_prop=True)
-def asked(self:TaskDir)->str: # 'pause', 'stop' or ''
-    "The word that was left."
-    try: return (self.root/'control').read_text().strip()
-    except OSError: return ''
-
-@patch(as_prop=True)
-def paused(self:TaskDir)->bool:
-    "Whether the search waits: it was asked to, and the episode that was under way is over."
-    return self.asked=='pause' and (self.root/'paused').exists()
-
 # %% ../../nbs/run/00_history.ipynb #c011
 _FIELDS = {f.name for f in fields(Record)}
 
@@ -228,6 +234,7 @@ def _record(d):
     if type(r.episode) is not int or r.episode<0 or not isinstance(r.metrics, dict) or not isinstance(r.missed, dict) or r.status not in ('ok','failed','cached','dropped') or not isinstance(r.seconds, (int,float)): raise ValueError('a field is of another kind')
     return r
 
+# %% ../../nbs/run/00_history.ipynb #c079
 def _lines(
     raw:bytes, # Content of a history
 )->tuple: # Of each good line its number, its bytes, its dict, and its `Record` if it is one; sentences about the others
@@ -251,6 +258,7 @@ def _lines(
     if gaps := sorted(set(range(max(seen, default=-1)+1))-set(seen)): bad.append(f'{"episodes" if len(gaps)>1 else "episode"} {", ".join(map(str, gaps[:10]))}{" and more" if len(gaps)>10 else ""} {"are" if len(gaps)>1 else "is"} missing')
     return good,bad
 
+# %% ../../nbs/run/00_history.ipynb #c069
 _said = set()
 
 @patch
@@ -264,6 +272,7 @@ def head(self:TaskDir)->dict: # As the first of `read`
     first,*more = self.history_file.read_bytes().split(b'\n')
     return self.parsed(b'\n'.join([first, *(l for l in more if b'"resumed"' in l), b'']))[0]
 
+# %% ../../nbs/run/00_history.ipynb #c072
 @patch
 def parsed(self:TaskDir, raw:bytes)->tuple: # As `read`
     was,self._repaired = getattr(self, '_repaired', None),None; good,bad = was[1:] if was and was[0]==raw else _lines(raw); f = self.history_file
@@ -283,6 +292,7 @@ def parsed(self:TaskDir, raw:bytes)->tuple: # As `read`
     h.samples = {'evaluate':head.get('float_samples') or 0}
     return head,h
 
+# %% ../../nbs/run/00_history.ipynb #c073
 @patch
 def repair(self:TaskDir):
     "Leave out what cannot be read, so that the next line starts on its own; episodes after a missing one get its number. What was damaged is kept as `history.damaged-N.jsonl`."
