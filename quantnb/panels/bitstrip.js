@@ -124,7 +124,7 @@ function render({ model, el }) {
 
   function note(l) {
     const ls = get('layers'), all = k => ls.reduce((s, o) => s + (o[k] || 0), 0) || 1, kb = o => o.n * bits(o.path).w / 8e3, size = ls.reduce((s, o) => s + kb(o), 0) || 1, share = v => `${fmt(100 * v, 3)} %`;
-    return [make('b', { text: l.path }), make('div', { text: `${words(l)}: ${fmt(kb(l), 3)} KB of weights, ${share(kb(l) / size)} of all${bits(l.path).w < 32 ? ` (float ${fmt(l.n / 250, 3)} KB)` : ''}` }), make('div', { class: 'qnb-soft', text: `${plural(l.n, 'weight')}${l.macs ? ` · ${count(l.macs)} MACs, ${share(l.macs / all('macs'))} of all` : ''}` }), fixed(l) && make('div', { text: `not changed: ${fixed(l)}` })].filter(Boolean);
+    return [make('b', { text: l.path }), make('div', { text: `${words(l)}: ${fmt(kb(l), 3)} KB of weights, ${share(kb(l) / size)} of all${bits(l.path).w < 32 ? ` (float ${fmt(l.n / 250, 3)} KB)` : ''}` }), make('div', { class: 'qnb-soft', text: `${plural(l.n, 'weight')}${l.macs ? ` · ${count(l.macs)} MACs, ${share(l.macs / all('macs'))} of all` : ''}` }), l.note && make('div', { class: 'qnb-soft', text: l.note }), fixed(l) && make('div', { text: `not changed: ${fixed(l)}` })].filter(Boolean);
   }
   function about(l) {
     if (!l) { detail.replaceChildren(make('span', { class: 'qnb-soft', text: get('readonly') ? 'Point at a layer to read about it.' : 'Click a cell for the next width, shift-click for the one before; or ←→ to walk, ↑↓ or a digit to change.' })); return; }
@@ -133,7 +133,7 @@ function render({ model, el }) {
       ...list(what).map(b => make('button', { 'aria-pressed': bits(l.path)[what] === b, 'data-bits': b, 'data-what': what, title: `${b} bits`, onclick: () => { change(l.path, what, b); detail.querySelector(`button[data-what="${what}"][data-bits="${b}"]`)?.focus(); } },
         make('i', { style: { background: color(b) } }), String(b))));
     const why = fixed(l);
-    detail.replaceChildren(...[make('b', { text: l.path }), make('span', { class: 'qnb-soft', text: `${plural(l.n, 'weight')}${l.macs ? ` · ${count(l.macs)} MACs` : ''}` }),
+    detail.replaceChildren(...[make('b', { text: l.path }), make('span', { class: 'qnb-soft', text: [plural(l.n, 'weight'), l.macs && `${count(l.macs)} MACs`, l.note].filter(Boolean).join(' · ') }),
       why ? make('span', { text: `stays at ${words(l)}: ${why}` }) : get('readonly') ? make('span', { text: words(l) }) : null,
       editable(l, 'w') && chips('w'), !tied() && editable(l, 'a') && chips('a')].filter(Boolean));
   }

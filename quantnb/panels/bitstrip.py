@@ -15,7 +15,7 @@ from .base import *
 class BitStrip(QuantWidget):
     "Layers as a strip of cells whose widths can be changed."
     _esm,_css = widget_files('bitstrip')
-    layers = T.List(T.Dict(), help='layers in execution order: `path`, `n` weights, `macs`, `reason` why it stays float').tag(sync=True)
+    layers = T.List(T.Dict(), help='layers in execution order: `path`, `n` weights, `macs`, `reason` why it stays float, `note` such as the groups of its scales').tag(sync=True)
     candidates = T.List(T.Int(), help='widths that a layer may take, ascending').tag(sync=True)
     act_candidates = T.List(T.Int(), help='widths that an activation may take; empty: as the weights').tag(sync=True)
     strategy = StrategyDict(help='layer path to `{w, a}`; a layer that is not named is float').tag(sync=True)
