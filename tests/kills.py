@@ -94,11 +94,39 @@ def one_kill(folder, yml, name, rng, seconds, reference):
     else: shutil.rmtree(task)
     return bad,moments
 
-def start(folder, small=False):
+def start(folder, small=False, script=None):
     "A search that nobody kills: its yml, its seconds, its end."
-    yml = project(folder, small); begun = time.monotonic(); code = ended(child(['run', str(yml), '-d', 'CPU', '-t', 'whole'], folder/'whole.log', folder))
+    yml = project(folder, small); script and (folder/'script.py').write_text(script); begun = time.monotonic(); code = ended(child(['run', str(yml), '-d', 'CPU', '-t', 'whole'], folder/'whole.log', folder))
     assert code==0, (folder/'whole.log').read_text()
     return yml,time.monotonic()-begun,(episodes(folder/'tasks'/'whole'),best_of(folder/'tasks'/'whole'))
+
+MISBEHAVE = dict( # what a trial does to the process of a search without workers
+    hang='import onnx, onnxruntime as ort\nfrom onnx import helper as oh\nio = lambda n, t: oh.make_tensor_value_info(n, t, [])\n'
+        'body = oh.make_graph([oh.make_node("Identity", ["c"], ["d"]), oh.make_node("Identity", ["a"], ["b"])], "b", [io("i", 7), io("c", 9), io("a", 7)], [io("d", 9), io("b", 7)])\n'
+        'm = oh.make_model(oh.make_graph([oh.make_node("Loop", ["n","c","n"], ["y"], body=body)], "g", [io("n", 7), io("c", 9)], [io("y", 7)]), opset_imports=[oh.make_opsetid("", 17)]); m.ir_version = 9\n'
+        'ort.InferenceSession(m.SerializeToString()).run(None, dict(n=np.array(2**62), c=np.array(True)))', # an operator that never ends
+    segfault='import ctypes; ctypes.string_at(0)',
+    leak='kept = globals().setdefault("kept", [])\nwhile True: kept.append(b"x"*100_000_000); time.sleep(.03)',
+    leak_given_back='kept = []\nwhile True: kept.append(b"x"*100_000_000); time.sleep(.03)')
+
+def misbehaved(folder, yml, what, bad, most=6):
+    "Run a search in which a trial of accuracy `bad` misbehaves, and resume it until it ends: exit codes, what was printed, the task's folder."
+    import quantnb.run.executor
+    script = folder/'script.py'; old = script.read_text(); quantnb.run.executor.GRACE = 1.; codes,said,resume = [],[],[]
+    own = ('\n'+MISBEHAVE[what]).replace('\n', '\n        '); script.write_text(old.replace('def evaluate(net): return ', 'import time\ndef evaluate(net):\n    acc = ')+f'    if acc=={bad!r}:{own}\n    return acc\n')
+    try:
+        for _ in range(most):
+            log = folder/f'{what}{len(codes)}.log'; codes.append(ended(child(['run', str(yml), '-d', 'CPU', '-t', what, *(['--set', 'timeout=2'] if what=='hang' else ['--set', 'memory=1.7']), *resume], log, folder), 60)); said.append(log.read_text()); resume = ['-r']
+            if codes[-1] in (0, 3): break
+    finally: script.write_text(old)
+    return codes,said,folder/'tasks'/what
+
+def misbehaving(folder):
+    "All of them, one after the other; as JSON, with the history of a search in which all is well."
+    warm(); lines = ['import numpy as np, onnxruntime as ort','x = np.random.default_rng(3).standard_normal((64,1,12,12)).astype(np.float32)','z = ort.InferenceSession("net.onnx").run(None, dict(x=x))[0]','def calibrate(net): net(x)','def evaluate(net): return float(100-np.abs(net(x)-z).mean())']
+    yml,_,((rows,_),_) = start(folder, small=True, script='\n'.join(lines)+'\n'); bad = min(r['metrics']['accuracy'] for r in rows[2:] if r.get('status')=='ok'); res = dict(well=rows, bad=bad)
+    for what in MISBEHAVE: codes,said,task = misbehaved(folder, yml, what, bad); res[what] = dict(codes=codes, said=said, history=episodes(task)[0])
+    print(json.dumps(res))
 
 def main():
     a = argparse.ArgumentParser(description=__doc__.splitlines()[0]); a.add_argument('n', type=int); a.add_argument('--seed', type=int, default=1); a.add_argument('--small', action='store_true'); a.add_argument('--state', type=Path, default=Path('kills.json')); a = a.parse_args()
@@ -114,4 +142,4 @@ def main():
     if not failed: shutil.rmtree(folder)
     return bool(failed)
 
-if __name__=='__main__': sys.exit(main())
+if __name__=='__main__': sys.exit(misbehaving(Path(sys.argv[2])) if sys.argv[1:2]==['misbehave'] else main())
