@@ -2,9 +2,10 @@
 
 By hand, and resumed where it was stopped (`--state` keeps what was done):
     python tests/kills.py 100
+    python tests/kills.py 100 --parallel     # two local workers: the main process is killed once the search has begun, or workers are
 `tests/test_faults.py` kills a few. A process that has imported everything forks one child for each search, so that a kill costs seconds of a search and not those of an import.
 """
-import argparse, json, os, random, resource, shutil, signal, sys, tempfile, time
+import argparse, contextlib, json, os, random, resource, shutil, signal, sys, tempfile, time
 from pathlib import Path
 os.environ.setdefault('GLOG_v', '4'); os.environ.setdefault('OMP_NUM_THREADS', '1')
 sys.path.insert(0, str(Path(__file__).parent))
@@ -94,11 +95,52 @@ def one_kill(folder, yml, name, rng, seconds, reference):
     else: shutil.rmtree(task)
     return bad,moments
 
-def start(folder, small=False, script=None):
-    "A search that nobody kills: its yml, its seconds, its end."
-    yml = project(folder, small); script and (folder/'script.py').write_text(script); begun = time.monotonic(); code = ended(child(['run', str(yml), '-d', 'CPU', '-t', 'whole'], folder/'whole.log', folder))
+WORKERS = ['--set','parallel_search=True','--set','cluster.workers=2']
+
+def workers_of(pid):
+    "Worker processes of a local cluster."
+    import psutil
+    try: return [p for p in psutil.Process(pid).children(recursive=True) if 'spawn_main' in ' '.join(p.cmdline()) or 'forkserver' in ' '.join(p.cmdline())]
+    except psutil.Error: return []
+
+def begun(pid, task, seconds=300):
+    "Wait for the first line of the history; whether it came before the process ended."
+    end = time.monotonic()+seconds; h = task/'output'/'history.jsonl'; lines = h.read_bytes().count(b'\n') if h.exists() else 0
+    while time.monotonic()<end and os.waitid(os.P_PID, pid, os.WEXITED|os.WNOHANG|os.WNOWAIT) is None:
+        if h.exists() and h.read_bytes().count(b'\n')>lines: return True
+        time.sleep(.01)
+    return False
+
+def one_parallel(folder, yml, name, rng, seconds, reference):
+    "The same with two local workers: the main process is killed once or twice while they work, or one worker is, once to three times."
+    import psutil
+    task,log,moments,bad,resume = folder/'tasks'/name,folder/f'{name}.log',[],[],[]; main = rng.random()<.5
+    run = lambda: child(['run', str(yml), '-d', 'CPU', '-t', name, *WORKERS, *resume], log, folder); pid = run()
+    for _ in range(rng.choice((1,1,2)) if main else rng.choice((1,2,3))):
+        at = rng.uniform(0, seconds)
+        if not begun(pid, task): break
+        time.sleep(at)
+        if os.waitid(os.P_PID, pid, os.WEXITED|os.WNOHANG|os.WNOWAIT) is not None: break # it was done before
+        moments.append(round(at, 3)); ws = workers_of(pid)
+        if main:
+            os.kill(pid, signal.SIGKILL); os.waitpid(pid, 0); bad += whole(task); resume = ['-r']
+            if alive := psutil.wait_procs(ws, timeout=30)[1]: bad.append(f'{len(alive)} workers outlive their main process'); [p.kill() for p in alive]
+            pid = run()
+        elif ws:
+            with contextlib.suppress(psutil.Error): rng.choice(ws).kill()
+    if code := ended(pid): bad.append(f'exit code {code}: {log.read_text()[-400:]}')
+    if not bad and (episodes(task),best_of(task))!=reference: bad.append('history or best are not those of a search that nobody has killed')
+    if bad: bad.append(f'{"main process" if main else "workers"} killed {moments} s after the history had begun or gone on')
+    else: shutil.rmtree(task)
+    return bad,[['main' if main else 'worker', m] for m in moments]
+
+def start(folder, small=False, script=None, more=()):
+    "A search that nobody kills: its yml, its seconds (of episodes alone, if there are `more` words), its end."
+    yml = project(folder, small); script and (folder/'script.py').write_text(script); pid = child(['run', str(yml), '-d', 'CPU', '-t', 'whole', *more], folder/'whole.log', folder); begin = time.monotonic()
+    if more and begun(pid, folder/'tasks'/'whole'): begin = time.monotonic()
+    code = ended(pid)
     assert code==0, (folder/'whole.log').read_text()
-    return yml,time.monotonic()-begun,(episodes(folder/'tasks'/'whole'),best_of(folder/'tasks'/'whole'))
+    return yml,time.monotonic()-begin,(episodes(folder/'tasks'/'whole'),best_of(folder/'tasks'/'whole'))
 
 MISBEHAVE = dict( # what a trial does to the process of a search without workers
     hang='import onnx, onnxruntime as ort\nfrom onnx import helper as oh\nio = lambda n, t: oh.make_tensor_value_info(n, t, [])\n'
@@ -129,13 +171,13 @@ def misbehaving(folder):
     print(json.dumps(res))
 
 def main():
-    a = argparse.ArgumentParser(description=__doc__.splitlines()[0]); a.add_argument('n', type=int); a.add_argument('--seed', type=int, default=1); a.add_argument('--small', action='store_true'); a.add_argument('--state', type=Path, default=Path('kills.json')); a = a.parse_args()
+    a = argparse.ArgumentParser(description=__doc__.splitlines()[0]); a.add_argument('n', type=int); a.add_argument('--seed', type=int, default=1); a.add_argument('--small', action='store_true'); a.add_argument('--parallel', action='store_true'); a.add_argument('--state', type=Path, default=Path('kills.json')); a = a.parse_args()
     state = json.loads(a.state.read_text()) if a.state.exists() else {}; warm()
-    folder = Path(tempfile.mkdtemp(prefix='kills')); yml,seconds,reference = start(folder, a.small); print(f'a search takes {seconds:.1f} s', flush=True)
+    folder = Path(tempfile.mkdtemp(prefix='kills')); yml,seconds,reference = start(folder, a.small, more=WORKERS if a.parallel else ()); print(f'a search takes {seconds:.1f} s', flush=True)
     for k in range(a.n):
         key = f'{a.seed}.{k}'
         if key in state: continue
-        bad,moments = one_kill(folder, yml, f't{k}', random.Random(key), seconds, reference); state[key] = dict(moments=moments, bad=bad)
+        bad,moments = (one_parallel if a.parallel else one_kill)(folder, yml, f't{k}', random.Random(key), seconds, reference); state[key] = dict(moments=moments, bad=bad)
         tmp = a.state.with_suffix('.tmp'); tmp.write_text(json.dumps(state)); tmp.replace(a.state); print(key, moments, bad or 'as without', flush=True)
     rows = [v for k,v in state.items() if k.startswith(f'{a.seed}.')]; failed = [v for v in rows if v['bad']]
     print(f'{sum(len(v["moments"]) for v in rows)} kills of {len(rows)} searches, {len(failed)} of them not as without', *([folder] if failed else []))
