@@ -249,7 +249,7 @@ def _select(self:Dashboard):
         self.under.layout.display = 'none' if r is None else None
         if r is not None:
             rows,diff = compare(self.history, r); b,mark = self.history.leader,self.history.mark
-            head = f'<b>episode {r.episode}</b>'+(f' failed: {e(r.reason)}' if r.status=='failed' else ' misses '+', '.join(f'{k} by {100*v:.2g} %' for k,v in r.missed.items()) if r.missed else ' meets all targets')
+            head = f'<b>episode {r.episode}</b>'+(f' failed: {e(r.reason)}' if r.status=='failed' else ' misses '+', '.join(f'{e(k)} by {100*v:.2g} %' for k,v in r.missed.items()) if r.missed else ' meets all targets')
             table = f'<table><thead><tr><th></th><th>float</th><th>{mark}</th><th>this</th><th>this − float</th></tr></thead>'+''.join(f'<tr><td>{e(self.plot.labels.get(k,k))}</td>'+''.join(f'<td>{_num(v)}</td>' for v in vs[:3])+f'<td>{"" if vs[3] is None else _num(vs[3], "+")}</td></tr>' for k,*vs in rows)+'</table>'
             more = f' and {len(diff)-12} more' if len(diff)>12 else ''
             why = f'<div>{f"This one is {mark}." if r.episode==b.episode else f"The strategy of the one that is {mark} (episode {b.episode})." if not diff else f"Other than the one that is {mark} (episode {b.episode}) in {len(diff)} of {len(r.strategy)} layers:"}'+''.join(f'<br>{e(p)}: {y} instead of {x}' for p,x,y in diff[:12])+f'{more}</div>'
