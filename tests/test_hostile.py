@@ -44,18 +44,22 @@ def is_inert(html, words='planted=1'):
     assert words in html # it is shown
     return s.scripts
 
-def test_report_of_a_hostile_folder(tmp_path):
-    "The cells are run here and not in a kernel, which would take ten times as long; their outputs become the page as always."
+def hostile_report(t):
+    "Page and notebook; the cells are run here and not in a kernel, which would take ten times as long; their outputs become the page as always."
     from execnb.shell import CaptureShell
     from nbconvert import HTMLExporter
     from fastcore.nbio import dict2nb
     import nbformat
     from quantnb.run.report import html_page, report_notebook
     import html
-    t = hostile(tmp_path); nb = report_notebook(t.task_id); nb.cells[1].source = f'folder = {str(t.root)!r}'; cells = dict2nb(json.loads(nbformat.writes(nb))); shell = CaptureShell(mpl_format=None); shell.run_all(cells, exc_stop=True)
+    nb = report_notebook(t.task_id); nb.cells[1].source = f'folder = {str(t.root)!r}'; cells = dict2nb(json.loads(nbformat.writes(nb))); shell = CaptureShell(mpl_format=None); shell.run_all(cells, exc_stop=True)
     nb = nbformat.reads(json.dumps(json.loads(json.dumps(cells, default=dict))), 4)
     body,_ = HTMLExporter(template_name='basic', exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True).from_notebook_node(nb)
-    page = html_page(html.escape(f'quantnb {t.task_id}'), body); (tmp_path/'report.html').write_text(page); assert is_inert(page)>=4
+    page = html_page(html.escape(f'quantnb {t.task_id}'), body)
+    return page,nb
+
+def test_report_of_a_hostile_folder(tmp_path):
+    page,nb = hostile_report(hostile(tmp_path)); assert is_inert(page)>=4
     for c in nb.cells:
         for o in c.get('outputs', []):
             if 'text/html' in o.get('data', {}): is_inert(''.join(o['data']['text/html']), '')

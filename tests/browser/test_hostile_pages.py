@@ -53,12 +53,17 @@ def test_panel(wide, nb, inert):
         shown += 'planted=1' in nb.locator('.jp-OutputArea').last.inner_text()
     assert shown>=4, shown
 
-def test_report_and_comparison(browser, tmp_path):
-    "The pages as files, in a browser that is online."
-    from test_hostile import hostile
+@pytest.mark.parametrize('what', ['report','comparison'])
+def test_pages(what, browser, tmp_path):
+    "As files, in a browser that is online; every row of the table of episodes is chosen."
+    from test_hostile import hostile, hostile_report
     from quantnb.run.runs import compare_runs
-    t = hostile(tmp_path); page_file = tmp_path/'compare.html'; compare_runs(t.root, t.root, page=page_file)
+    t = hostile(tmp_path); f = tmp_path/'page.html'
+    f.write_text(hostile_report(t)[0]) if what=='report' else compare_runs(t.root, t.root, page=f)
     c = browser.new_context(); page = c.new_page(); dialogs,asked = [],[]
-    page.on('dialog', lambda d: (dialogs.append(d.message), d.dismiss())); page.on('request', lambda r: asked.append(r.url)); page.goto(page_file.as_uri()); page.locator('.qnb-front').first.wait_for(); page.wait_for_timeout(500)
-    assert not page.evaluate(PLANTED) and not dialogs and 'planted=1' in page.locator('body').inner_text() and [u for u in asked if not u.startswith('data:')]==[page_file.as_uri()]
+    page.on('dialog', lambda d: (dialogs.append(d.message), d.dismiss())); page.on('request', lambda r: asked.append(r.url)); page.goto(f.as_uri()); page.locator('.qnb-front' if what=='report' else '.qnb-compare').first.wait_for()
+    rows = page.locator('tr[data-episode]')
+    for k in range(rows.count()): rows.nth(k).click()
+    page.wait_for_timeout(500); assert not page.evaluate(PLANTED) and not dialogs and 'planted=1' in page.locator('body').inner_text() and [u for u in asked if not u.startswith('data:')]==[f.as_uri()]
+    assert what!='report' or rows.count()
     c.close()
