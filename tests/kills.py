@@ -2,9 +2,10 @@
 
 By hand, and resumed where it was stopped (`--state` keeps what was done):
     python tests/kills.py 100
+    python tests/kills.py 100 --parallel     # two local workers: the main process is killed once the search has begun, or workers are
 `tests/test_faults.py` kills a few. A process that has imported everything forks one child for each search, so that a kill costs seconds of a search and not those of an import.
 """
-import argparse, json, os, random, resource, shutil, signal, sys, tempfile, time
+import argparse, contextlib, json, os, random, resource, shutil, signal, sys, tempfile, time
 from pathlib import Path
 os.environ.setdefault('GLOG_v', '4'); os.environ.setdefault('OMP_NUM_THREADS', '1')
 sys.path.insert(0, str(Path(__file__).parent))
@@ -14,7 +15,7 @@ TIMES = ('seconds','started','resumed','phases','environment','compile_seconds')
 def project(folder, small=False):
     "The yml and the script of the command line's tests; a small ONNX file as the network, which needs no MindSpore, takes a third of the time."
     from test_cli import SCRIPT, YML
-    folder.mkdir(parents=True, exist_ok=True); yml,script = YML.replace('TASKS', str(folder/'tasks')),SCRIPT
+    folder.mkdir(parents=True, exist_ok=True); yml,script = YML.replace('TASKS', str(folder/'tasks')).replace('timeout: 5}', 'timeout: 100}'),SCRIPT # a limit that a busy machine exceeds would change the history
     if small:
         import mindspore, numpy as np, onnx # in this order
         from onnx import helper as oh, numpy_helper as onp
@@ -94,24 +95,93 @@ def one_kill(folder, yml, name, rng, seconds, reference):
     else: shutil.rmtree(task)
     return bad,moments
 
-def start(folder, small=False):
-    "A search that nobody kills: its yml, its seconds, its end."
-    yml = project(folder, small); begun = time.monotonic(); code = ended(child(['run', str(yml), '-d', 'CPU', '-t', 'whole'], folder/'whole.log', folder))
+WORKERS = ['--set','parallel_search=True','--set','cluster.workers=2']
+
+def workers_of(pid):
+    "Worker processes of a local cluster."
+    import psutil
+    try: return [p for p in psutil.Process(pid).children(recursive=True) if 'spawn_main' in ' '.join(p.cmdline()) or 'forkserver' in ' '.join(p.cmdline())]
+    except psutil.Error: return []
+
+def begun(pid, task, seconds=300):
+    "Wait for the first line of the history; whether it came before the process ended."
+    end = time.monotonic()+seconds; h = task/'output'/'history.jsonl'; lines = h.read_bytes().count(b'\n') if h.exists() else 0
+    while time.monotonic()<end and os.waitid(os.P_PID, pid, os.WEXITED|os.WNOHANG|os.WNOWAIT) is None:
+        if h.exists() and h.read_bytes().count(b'\n')>lines: return True
+        time.sleep(.01)
+    return False
+
+def one_parallel(folder, yml, name, rng, seconds, reference):
+    "The same with two local workers: the main process is killed once or twice while they work, or one worker is, once to three times."
+    import psutil
+    task,log,moments,bad,resume = folder/'tasks'/name,folder/f'{name}.log',[],[],[]; main = rng.random()<.5
+    run = lambda: child(['run', str(yml), '-d', 'CPU', '-t', name, *WORKERS, *resume], log, folder); pid = run()
+    for _ in range(rng.choice((1,1,2)) if main else rng.choice((1,2,3))):
+        at = rng.uniform(0, .7*seconds) # the rest is what the last file takes
+        if not begun(pid, task): break
+        time.sleep(at)
+        if os.waitid(os.P_PID, pid, os.WEXITED|os.WNOHANG|os.WNOWAIT) is not None: break # it was done before
+        moments.append(round(at, 3)); ws = workers_of(pid)
+        if main:
+            os.kill(pid, signal.SIGKILL); os.waitpid(pid, 0); bad += whole(task); resume = ['-r']
+            if alive := psutil.wait_procs(ws, timeout=30)[1]: bad.append(f'{len(alive)} workers outlive their main process'); [p.kill() for p in alive]
+            pid = run()
+        elif ws:
+            with contextlib.suppress(psutil.Error): rng.choice(ws).kill()
+    if code := ended(pid): bad.append(f'exit code {code}: {log.read_text()[-400:]}')
+    if not bad and (episodes(task),best_of(task))!=reference: bad.append('history or best are not those of a search that nobody has killed')
+    if bad: bad.append(f'{"main process" if main else "workers"} killed {moments} s after the history had begun or gone on')
+    else: shutil.rmtree(task)
+    return bad,[['main' if main else 'worker', m] for m in moments]
+
+def start(folder, small=False, script=None, more=()):
+    "A search that nobody kills: its yml, its seconds (of episodes alone, if there are `more` words), its end."
+    yml = project(folder, small); script and (folder/'script.py').write_text(script); pid = child(['run', str(yml), '-d', 'CPU', '-t', 'whole', *more], folder/'whole.log', folder); begin = time.monotonic()
+    if more and begun(pid, folder/'tasks'/'whole'): begin = time.monotonic()
+    code = ended(pid)
     assert code==0, (folder/'whole.log').read_text()
-    return yml,time.monotonic()-begun,(episodes(folder/'tasks'/'whole'),best_of(folder/'tasks'/'whole'))
+    return yml,time.monotonic()-begin,(episodes(folder/'tasks'/'whole'),best_of(folder/'tasks'/'whole'))
+
+MISBEHAVE = dict( # what a trial does to the process of a search without workers
+    hang='import onnx, onnxruntime as ort\nfrom onnx import helper as oh\nio = lambda n, t: oh.make_tensor_value_info(n, t, [])\n'
+        'body = oh.make_graph([oh.make_node("Identity", ["c"], ["d"]), oh.make_node("Identity", ["a"], ["b"])], "b", [io("i", 7), io("c", 9), io("a", 7)], [io("d", 9), io("b", 7)])\n'
+        'm = oh.make_model(oh.make_graph([oh.make_node("Loop", ["n","c","n"], ["y"], body=body)], "g", [io("n", 7), io("c", 9)], [io("y", 7)]), opset_imports=[oh.make_opsetid("", 17)]); m.ir_version = 9\n'
+        'ort.InferenceSession(m.SerializeToString()).run(None, dict(n=np.array(2**62), c=np.array(True)))', # an operator that never ends
+    segfault='import ctypes; ctypes.string_at(0)',
+    leak='kept = globals().setdefault("kept", [])\nwhile True: kept.append(b"x"*100_000_000); time.sleep(.03)',
+    leak_given_back='kept = []\nwhile True: kept.append(b"x"*100_000_000); time.sleep(.03)')
+
+def misbehaved(folder, yml, what, bad, most=6):
+    "Run a search in which a trial of accuracy `bad` misbehaves, and resume it until it ends: exit codes, what was printed, the task's folder."
+    import quantnb.run.executor
+    script = folder/'script.py'; old = script.read_text(); quantnb.run.executor.GRACE = 1.; codes,said,resume = [],[],[]
+    own = ('\n'+MISBEHAVE[what]).replace('\n', '\n        '); script.write_text(old.replace('def evaluate(net): return ', 'import time\ndef evaluate(net):\n    acc = ')+f'    if acc=={bad!r}:{own}\n    return acc\n')
+    try:
+        for _ in range(most):
+            log = folder/f'{what}{len(codes)}.log'; codes.append(ended(child(['run', str(yml), '-d', 'CPU', '-t', what, *(['--set', 'timeout=2'] if what=='hang' else ['--set', 'memory=1.7']), *resume], log, folder), 60)); said.append(log.read_text()); resume = ['-r']
+            if codes[-1] in (0, 3): break
+    finally: script.write_text(old)
+    return codes,said,folder/'tasks'/what
+
+def misbehaving(folder):
+    "All of them, one after the other; as JSON, with the history of a search in which all is well."
+    warm(); lines = ['import numpy as np, onnxruntime as ort','x = np.random.default_rng(3).standard_normal((64,1,12,12)).astype(np.float32)','z = ort.InferenceSession("net.onnx").run(None, dict(x=x))[0]','def calibrate(net): net(x)','def evaluate(net): return float(100-np.abs(net(x)-z).mean())']
+    yml,_,((rows,_),_) = start(folder, small=True, script='\n'.join(lines)+'\n'); bad = min(r['metrics']['accuracy'] for r in rows[2:] if r.get('status')=='ok'); res = dict(well=rows, bad=bad)
+    for what in MISBEHAVE: codes,said,task = misbehaved(folder, yml, what, bad); res[what] = dict(codes=codes, said=said, history=episodes(task)[0])
+    print(json.dumps(res))
 
 def main():
-    a = argparse.ArgumentParser(description=__doc__.splitlines()[0]); a.add_argument('n', type=int); a.add_argument('--seed', type=int, default=1); a.add_argument('--small', action='store_true'); a.add_argument('--state', type=Path, default=Path('kills.json')); a = a.parse_args()
+    a = argparse.ArgumentParser(description=__doc__.splitlines()[0]); a.add_argument('n', type=int); a.add_argument('--seed', type=int, default=1); a.add_argument('--small', action='store_true'); a.add_argument('--parallel', action='store_true'); a.add_argument('--state', type=Path, default=Path('kills.json')); a = a.parse_args()
     state = json.loads(a.state.read_text()) if a.state.exists() else {}; warm()
-    folder = Path(tempfile.mkdtemp(prefix='kills')); yml,seconds,reference = start(folder, a.small); print(f'a search takes {seconds:.1f} s', flush=True)
+    folder = Path(tempfile.mkdtemp(prefix='kills')); yml,seconds,reference = start(folder, a.small, more=WORKERS if a.parallel else ()); print(f'a search takes {seconds:.1f} s', flush=True)
     for k in range(a.n):
         key = f'{a.seed}.{k}'
         if key in state: continue
-        bad,moments = one_kill(folder, yml, f't{k}', random.Random(key), seconds, reference); state[key] = dict(moments=moments, bad=bad)
+        bad,moments = (one_parallel if a.parallel else one_kill)(folder, yml, f't{k}', random.Random(key), seconds, reference); state[key] = dict(moments=moments, bad=bad)
         tmp = a.state.with_suffix('.tmp'); tmp.write_text(json.dumps(state)); tmp.replace(a.state); print(key, moments, bad or 'as without', flush=True)
     rows = [v for k,v in state.items() if k.startswith(f'{a.seed}.')]; failed = [v for v in rows if v['bad']]
     print(f'{sum(len(v["moments"]) for v in rows)} kills of {len(rows)} searches, {len(failed)} of them not as without', *([folder] if failed else []))
     if not failed: shutil.rmtree(folder)
     return bool(failed)
 
-if __name__=='__main__': sys.exit(main())
+if __name__=='__main__': sys.exit(misbehaving(Path(sys.argv[2])) if sys.argv[1:2]==['misbehave'] else main())

@@ -1,5 +1,5 @@
 "What can go wrong around a search: damaged histories, a full disk, kill -9, SIGTERM, two runs on one folder. What was measured stays, and what was lost is said."
-import json, logging, os, resource, signal, subprocess, sys
+import json, logging, os, re, resource, signal, subprocess, sys
 from pathlib import Path
 import pytest
 from quantnb.run.cli import main
@@ -113,3 +113,23 @@ def test_a_search_meets_a_full_disk_and_then_sigterm_and_ends_as_if_nothing_had_
 def test_killed_at_random_moments(tmp_path):
     r = subprocess.run([sys.executable, Path(__file__).parent/'kills.py', '1', '--small', '--seed', '4', '--state', tmp_path/'kills.json'], capture_output=True, text=True, timeout=300, cwd=tmp_path)
     assert r.returncode==0 and '0 of them not as without' in r.stdout, r.stdout+r.stderr
+
+@pytest.fixture(scope='module')
+def misbehaved(tmp_path_factory):
+    "A search in one process, whose fourth trial does what no exception ends, as often as it is resumed."
+    folder = tmp_path_factory.mktemp('misbehaved')
+    r = subprocess.run([sys.executable, Path(__file__).parent/'kills.py', 'misbehave', folder], capture_output=True, text=True, timeout=300, cwd=folder); assert r.returncode==0, r.stderr
+    return json.loads(r.stdout)
+
+# what the trial does: exit codes of the run and of those that resume it, what the first one says at its end, reason of the failed episode
+ENDS = dict(hang=([1,0], ['took longer than worker.timeout (2 s), and could not be interrupted; this process ends. 3 episodes are in', 'a failed one when the task goes on with: quantnb run', '-r -t hang'], r'worker.timeout \(2 s\), and could not be interrupted'),
+    segfault=([-signal.SIGSEGV]*2+[0], [], 'the process ended each time this strategy was tried'),
+    leak=([130,0], ['GB, more than the run may use, and has not given it back after a failed trial; the search stops and can be resumed', 'go on with: quantnb run', '-r -t leak'], 'GB, more than the run may use'),
+    leak_given_back=([0], [], 'GB, more than the run may use'))
+@pytest.mark.parametrize('what', ENDS)
+def test_a_trial_that_no_exception_ends(what, misbehaved):
+    codes,words,reason = ENDS[what]; d = misbehaved[what]; assert d['codes']==codes, d['said'][-1][-2000:]
+    assert all(w in d['said'][0] for w in words), d['said'][0][-2000:]
+    rows = [r for r in d['history'] if 'strategy' in r]; well = [r for r in misbehaved['well'] if 'strategy' in r]; bad = [r for r in rows if r['status']=='failed']
+    assert len(rows)==len(well)==8 and [r['episode'] for r in bad]==[3] and re.search(reason, bad[0]['reason']), bad
+    assert rows[:3]==well[:3] and rows[3]['strategy']==well[3]['strategy'] and not any('Traceback' in s for s in d['said'])

@@ -44,18 +44,22 @@ def is_inert(html, words='planted=1'):
     assert words in html # it is shown
     return s.scripts
 
-def test_report_of_a_hostile_folder(tmp_path):
-    "The cells are run here and not in a kernel, which would take ten times as long; their outputs become the page as always."
+def hostile_report(t):
+    "Page and notebook; the cells are run here and not in a kernel, which would take ten times as long; their outputs become the page as always."
     from execnb.shell import CaptureShell
     from nbconvert import HTMLExporter
     from fastcore.nbio import dict2nb
     import nbformat
     from quantnb.run.report import html_page, report_notebook
     import html
-    t = hostile(tmp_path); nb = report_notebook(t.task_id); nb.cells[1].source = f'folder = {str(t.root)!r}'; cells = dict2nb(json.loads(nbformat.writes(nb))); shell = CaptureShell(mpl_format=None); shell.run_all(cells, exc_stop=True)
+    nb = report_notebook(t.task_id); nb.cells[1].source = f'folder = {str(t.root)!r}'; cells = dict2nb(json.loads(nbformat.writes(nb))); shell = CaptureShell(mpl_format=None); shell.run_all(cells, exc_stop=True)
     nb = nbformat.reads(json.dumps(json.loads(json.dumps(cells, default=dict))), 4)
     body,_ = HTMLExporter(template_name='basic', exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True).from_notebook_node(nb)
-    page = html_page(html.escape(f'quantnb {t.task_id}'), body); (tmp_path/'report.html').write_text(page); assert is_inert(page)>=4
+    page = html_page(html.escape(f'quantnb {t.task_id}'), body)
+    return page,nb
+
+def test_report_of_a_hostile_folder(tmp_path):
+    page,nb = hostile_report(hostile(tmp_path)); assert is_inert(page)>=4
     for c in nb.cells:
         for o in c.get('outputs', []):
             if 'text/html' in o.get('data', {}): is_inert(''.join(o['data']['text/html']), '')
@@ -68,25 +72,32 @@ def test_comparison_list_and_dashboard_of_a_hostile_folder(tmp_path):
     table = list_runs(tmp_path); is_inert(table.html(), '')
     d = dashboard(t.root)
     def texts(w): yield from ([w.value] if type(w).__name__=='HTML' else []); yield from (x for c in getattr(w, 'children', ()) for x in texts(c))
-    said = list(texts(d.widget if hasattr(d, 'widget') else d)); assert said
+    said = []
+    for k in range(-1, N): d.plot.selected = k; said += list(texts(d)) # each episode: failed, misses, meets all
+    assert any('misses' in s and 'planted=1' in s for s in said)
     for s in said: is_inert(s.replace('<style>', '').replace('</style>', ''), '')
 
-def test_the_panel_of_a_hostile_network(tmp_path, monkeypatch):
-    "All eight stages of an ONNX file whose names are markup."
+STAGES = ('graph','features','propose','quantize','calibrate','evaluate','deploy','reward')
+
+def hostile_panel(folder):
+    "The panel of an ONNX file whose names are markup."
     import mindspore, numpy as np, onnx # in this order
     from onnx import helper as oh, numpy_helper as onp
     import quantnb.panels.panel
     from quantnb.task import Task
     r = np.random.default_rng(0); w = lambda *s: r.standard_normal(s).astype(np.float32)/3; io = lambda n, *d: oh.make_tensor_value_info(n, 1, d)
     nodes = [oh.make_node('MatMul', ['x','a'+P], ['h'], 'first'+P), oh.make_node('Relu', ['h'], ['i']), oh.make_node('MatMul', ['i','b'+P], ['y'+P], 'second'+P)]
-    m = oh.make_model(oh.make_graph(nodes, P, [io('x', 'n', 8)], [io('y'+P, 'n', 4)], [onp.from_array(w(8,16), 'a'+P), onp.from_array(w(16,4), 'b'+P)]), opset_imports=[oh.make_opsetid('', 17)]); m.ir_version = 9; onnx.save(m, str(tmp_path/'net.onnx'))
-    x = w(64, 8); monkeypatch.chdir(tmp_path); want = []
+    m = oh.make_model(oh.make_graph(nodes, P, [io('x', 'n', 8)], [io('y'+P, 'n', 4)], [onp.from_array(w(8,16), 'a'+P), onp.from_array(w(16,4), 'b'+P)]), opset_imports=[oh.make_opsetid('', 17)]); m.ir_version = 9; onnx.save(m, str(folder/'net.onnx'))
+    x = w(64, 8); want = []
     def evaluate(net):
         y = net(x).argmax(1); want or want.append(y); return 100.*float((y==want[0]).mean())
-    t = Task(net=tmp_path/'net.onnx', evaluate=evaluate, calib=lambda net: net(x), bits=[2,8], targets=Targets(compress_ratio=70.), local_base_path=str(tmp_path/'tasks'))
-    p = t.panel(); said = []
+    return Task(net=folder/'net.onnx', evaluate=evaluate, calib=lambda net: net(x), bits=[2,8], targets=Targets(compress_ratio=70.), local_base_path=str(folder/'tasks')).panel()
+
+def test_the_panel_of_a_hostile_network(tmp_path, monkeypatch):
+    "All eight stages; `tests/browser/test_hostile.py` shows them in a browser."
+    monkeypatch.chdir(tmp_path); p = hostile_panel(tmp_path); said = []
     def texts(w): yield from ([w.value] if type(w).__name__=='HTML' else []); yield from (x for c in getattr(w, 'children', ()) for x in texts(c))
-    for k in ('graph','features','propose','quantize','calibrate','evaluate','deploy','reward'):
+    for k in STAGES:
         assert p.stages.run_to(k), (k, p.stages.errors); p.go(k); p.refresh(); said += texts(p)
     assert sum('planted=1' in s for s in said)>=4
     for s in said: is_inert(s.replace('<style>', '').replace('</style>', ''), '')

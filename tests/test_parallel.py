@@ -2,7 +2,7 @@
 import contextlib, json, os, signal, sys, time
 from pathlib import Path
 from types import SimpleNamespace
-import cloudpickle, pytest
+import cloudpickle, numpy as np, pytest
 from quantnb.types import *
 from quantnb.run import executor, pipeline
 from quantnb.run.executor import DaskExecutor, local_cluster
@@ -138,13 +138,14 @@ def test_nobody_answers(tmp_path):
 # -- a network
 
 def test_a_network_on_workers(cluster, tmp_path):
-    "History and files as with the same number in flight in this process, though one evaluation never ends in the first attempt of a search."
-    hang = tmp_path/'hang'; task = lesson_task(n=64, local_base_path=str(tmp_path), seed=3, max_episode=6, num_warmup=3, timeout=3, **{'parallel_search':True, 'cluster.address':cluster, 'cluster.workers':2})
+    "History and files as with the same number in flight in this process; then one evaluation gives NaN, and one never ends."
+    ill = tmp_path/'ill.json'; task = lesson_task(n=64, local_base_path=str(tmp_path), seed=3, max_episode=6, num_warmup=3, timeout=3, **{'parallel_search':True, 'cluster.address':cluster, 'cluster.workers':2})
     right = task.fns['evaluate']
     def evaluate(model):
         acc = right(model)
-        while hang.exists() and abs(acc-float(hang.read_text()))<1e-9: pass
-        return acc
+        nan,hang = json.loads(ill.read_text()) if ill.exists() else (None,None)
+        while acc==hang: pass
+        return float('nan') if acc==nan else acc
     task.fns['evaluate'] = evaluate
     s = pipeline.SearchPipeStep(task, 'dask', progress=False); h = s.run(); assert h.stop_reason=='max_episode' and s.result['files']['onnx']
     p = s.prepared
@@ -154,9 +155,10 @@ def test_a_network_on_workers(cluster, tmp_path):
         while len(flight)<3 and known+len(flight)<6: flight.append(agent.propose(h, [f.strategy for f in flight]))
         assert flight.pop(0).strategy==r.strategy; agent.learn(r); known += 1
         assert {k:v for k,v in pipeline.episode(p, r.strategy).metrics.items()}==r.metrics and r.known==max(0, r.episode-2)
-    hang.write_text(str(min(r.metrics['accuracy'] for r in h)))
-    h2 = pipeline.SearchPipeStep(task, 'hangs', progress=False).run(); bad = [r for r in h2 if r.status=='failed']
-    assert len(h2)==6 and bad and all('took longer than worker.timeout' in r.reason for r in bad)
+    first = [r.metrics['accuracy'] for r in h[:3]]; nan = first[0]; hang = next(a for a in first if a!=nan); ill.write_text(json.dumps([nan, hang])) # of what is proposed before any result is known
+    h2 = pipeline.SearchPipeStep(task, 'ill', progress=False).run(); bad = {r.episode:r.reason for r in h2 if r.status=='failed'}
+    assert len(h2)==6 and 'nan' in bad[0] and 'took longer than worker.timeout' in bad[first.index(hang)] and all('nan' in o or 'took longer than worker.timeout' in o for o in bad.values()), bad
+    assert h2.best().status=='ok' and all(np.isfinite(r.metrics['accuracy']) for r in h2.ok) and 'NaN' not in (tmp_path/'ill'/'output'/'history.jsonl').read_text()
 
 def test_a_network_that_cannot_be_sent(tmp_path):
     task = lesson_task(local_base_path=str(tmp_path)); task._net = task.net

@@ -199,7 +199,7 @@ def own_call(
 class Deployed:
     "The graphs of a network: one entry for each part that is called."
     shapes = 32 # calls of another structure or shape that one part may have
-    part = 16 # rows at a time
+    part = 128 # most rows at a time: a call of a small network should not be shorter than what surrounds it, and the activations should stay in the caches
     def __init__(self,
         net:nn.Cell, # Trained network
         quantizer, # Calibrated
@@ -279,9 +279,9 @@ def model(self:Deployed, e:Entry, strategy=None)->bytes:
 def run(self:Deployed, e:Entry, feed:dict, s):
     "Outputs of a session as arrays; a batch goes in parts, shared among the workers."
     n = len(next(iter(feed.values()))) if e.rowwise else 0
-    part = rows_that_fit(e.float.row_bytes, self.part, WORK//self.workers)
+    part = rows_that_fit(e.float.row_bytes, min(self.part, max(16, -(-n//self.workers))), WORK//self.workers)
     if n<=part*1.5: return s.run(None, feed)
-    outs = list(self.pool.map(lambda p: s.run(None, p), e.parts(feed, part)))
+    outs = list((map if self.workers==1 else self.pool.map)(lambda p: s.run(None, p), e.parts(feed, part)))
     return [np.concatenate(o) for o in zip(*outs)]
 
 @patch

@@ -124,7 +124,7 @@ def feed_batch(net, b, names):
 # %% ../../nbs/deploy/04a_onnx_engine.ipynb #c015
 class DeployedFile:
     "The graphs of an ONNX file's strategies."
-    part,path = 16,'' # rows at a time; of the network itself
+    part,path = 128,'' # most rows at a time, as in `Deployed`; of the network itself
     def __init__(self,
         net:OnnxFile, # Read
         o:OnnxGraph, # Its float graph with the layers of the search
@@ -169,18 +169,20 @@ def session(self:DeployedFile, strategy, files=None):
     return self.sessions.get((0, strategy, 0), lambda: b.open(strategy), lambda: b.nbytes(b.pieces(strategy)[1]))
 
 @patch
+def rows(self:DeployedFile, feed)->int: return len(next(feed[k] for k,cut_ in zip(self.names, self.by_row) if cut_))
+
+@patch
 def cuts(self:DeployedFile, feed, n):
     "Parts of `n` rows."
-    rows = len(next(feed[k] for k,cut_ in zip(self.names, self.by_row) if cut_))
-    for k in range(0, rows, n): yield {m: x[k:k+n] if cut_ else x for (m,x),cut_ in zip(feed.items(), self.by_row)}
+    for k in range(0, self.rows(feed), n): yield {m: x[k:k+n] if cut_ else x for (m,x),cut_ in zip(feed.items(), self.by_row)}
 
 @patch
 def run(self:DeployedFile, entry, feed, s):
     "Outputs of a session; a batch goes in parts, shared among the workers. `entry` is this graph, as nothing else of a file can be called."
     if not self.float.dynamic: return s.run(None, feed)
-    n = rows_that_fit(self.float.row_bytes, self.part, WORK//self.workers); parts = list(self.cuts(feed, n))
+    n = rows_that_fit(self.float.row_bytes, min(self.part, max(16, -(-self.rows(feed)//self.workers))), WORK//self.workers); parts = list(self.cuts(feed, n))
     if len(parts)<2: return s.run(None, feed)
-    return [np.concatenate(o) for o in zip(*self.pool.map(lambda p: s.run(None, p), parts))]
+    return [np.concatenate(o) for o in zip(*(map if self.workers==1 else self.pool.map)(lambda p: s.run(None, p), parts))]
 
 @patch
 def observe(self:DeployedFile, feed):

@@ -183,7 +183,7 @@ _STYLE = '''<style>.qnb-dash {color:var(--jp-ui-font-color1, var(--vscode-foregr
 
 # %% ../../nbs/panels/05_dashboard.ipynb #c074
 def _verdict_html(r):
-    return f'<b>episode {r.episode}</b>'+(f' failed: {html.escape(r.reason)}' if r.status=='failed' else ' misses '+', '.join(f'{k} by {100*v:.2g} %' for k,v in r.missed.items()) if r.missed else ' meets all targets')
+    return f'<b>episode {r.episode}</b>'+(f' failed: {html.escape(r.reason)}' if r.status=='failed' else ' misses '+', '.join(f'{html.escape(k)} by {100*v:.2g} %' for k,v in r.missed.items()) if r.missed else ' meets all targets')
 
 def _numbers_html(rows, mark, labels):
     body = ''.join(f'<tr><td>{html.escape(labels.get(k,k))}</td>'+''.join(f'<td>{_num(v)}</td>' for v in vs[:3])+f'<td>{"" if vs[3] is None else _num(vs[3], "+")}</td></tr>' for k,*vs in rows)

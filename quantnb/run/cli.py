@@ -119,7 +119,7 @@ def _finish(search, page, words):
     "Print the result; the exit code."
     from quantnb.run.report import choices, final_table, verdict
     from quantnb.types import on_data
-    h,b = search.history,search.result; stopped = h.stop_reason=='interrupted'; again = f'go on with: quantnb run {shlex.join([*words, "-r", "-t", search.dir.task_id])}'
+    h,b = search.history,search.result; stopped = h.stop_reason=='interrupted'; again = f'go on with: {_again(search, words)}'
     if b is None: print(f'no candidate could be evaluated: {h[-1].reason if len(h) else "no episode was finished"}'+f'\n{again}'*stopped, file=sys.stderr); return 130 if stopped else 1
     print(f"\n{h.ended}; {b['forward_samples']:,} samples, {b['seconds']:.0f} s\n{verdict(b)}\n")
     if b.get('table'): print(f"the exported files, on the {on_data(b['table'][0]['data'], b['table'][0].get('samples'))}:\n{final_table(b)}\n{choices(b)}\n")
@@ -154,17 +154,19 @@ def _search(yml, device, sets, task_id, resume):
         folder.doing('importing the script')
         with _phase('importing the script'): s = SearchPipeStep(Task.from_config(c), resume=resume, folder=folder)
     except BaseException: folder.abandon(); raise
-    gc.collect(); gc.freeze() # MindSpore collects before each compilation, and would look at all that was imported: .14 s each time
+    s.again = _again(s, words); gc.collect(); gc.freeze() # MindSpore collects before each compilation, and would look at all that was imported: .14 s each time
     try: s.run(); page = _report(s)
     except KeyboardInterrupt: raise KeyboardInterrupt(_ended(s, words)) from None
     return _finish(s, page, words)
 
 # %% ../../nbs/run/04_cli.ipynb #c039
+def _again(search, words): return f'quantnb run {shlex.join([*words, "-r", "-t", search.dir.task_id])}'
+
 def _ended(search, words):
     "What there is after a Ctrl-C that did not let the search finish."
     d = search.dir
     if not d.begun: return 'interrupted before the first episode; nothing was written'
-    return f'ended at once{f" in the phase {search.within!r}" if search.within else ""}; {len(search.history)} episode{"s"*(len(search.history)!=1)} in {d.history_file}'+(f', the best so far is in {d.best_file}' if d.best_file.exists() else '')+f'\ngo on with: quantnb run {shlex.join([*words, "-r", "-t", d.task_id])}'
+    return f'ended at once{f" in the phase {search.within!r}" if search.within else ""}; {len(search.history)} episode{"s"*(len(search.history)!=1)} in {d.history_file}'+(f', the best so far is in {d.best_file}' if d.best_file.exists() else '')+f'\ngo on with: {_again(search, words)}'
 
 # %% ../../nbs/run/04_cli.ipynb #c041
 def _report(search):

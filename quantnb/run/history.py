@@ -213,14 +213,22 @@ def append(self:TaskDir, d:dict):
 # %% ../../nbs/run/00_history.ipynb #c008a
 @patch
 def trying(self:TaskDir, strategy:Strategy):
-    "Note the strategy that is about to be tried. `TrialError` if it has ended the process twice: a third time would be no better."
+    "Note the strategy that is about to be tried. `TrialError` if it has ended the process twice, as a third time would be no better, or if it was given up."
     f = self.output/'trying.json'; d = strategy.to_json()
     try: old = json.loads(f.read_text())
     except (OSError,ValueError): old = {}
     if not isinstance(old, dict): old = {}
-    times = old.get('times', 0) if old.get('strategy')==d else 0
+    if old.get('strategy')!=d: old = {}
+    times = old.get('times', 0)
+    if old.get('why'): raise TrialError(old['why'])
     if times>=2: raise TrialError('the process ended each time this strategy was tried', 'look for os._exit, a crash or a lack of memory in what the evaluation does with it')
     write_atomic(f, json.dumps(dict(strategy=d, times=times+1)))
+
+@patch
+def given_up(self:TaskDir, why:str):
+    "Note why the strategy that is being tried is not tried again, before the process ends."
+    f = self.output/'trying.json'
+    write_atomic(f, json.dumps({**json.loads(f.read_text()), 'why':why}))
 
 @patch
 def tried(self:TaskDir): (self.output/'trying.json').unlink(missing_ok=True)

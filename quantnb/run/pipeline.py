@@ -7,7 +7,7 @@ __all__ = ['log', 'PAID', 'RACED', 'STOPPING', 'ORDER', 'SMALL', 'FINISHING', 'r
            'check_names', 'SearchPipeStep', 'interruptible', 'heeding', 'why_behind', 'round_in_sequence', 'tune']
 
 # %% ../../nbs/run/02_pipeline.ipynb #c003
-import contextlib, copy, json, logging, math, signal, sys, threading, time
+import contextlib, copy, json, logging, math, os, signal, sys, threading, time
 from dataclasses import replace
 from fastcore.basics import patch
 from pathlib import Path
@@ -86,6 +86,7 @@ class SearchPipeStep:
         self.prepared,self.agent,self.reward = Prepared(task, self.phase),None,None # filled by `prepare`
         self.within = '' # name of the phase that is under way, or in which the search has ended
         self.executor,self.flight,self.keeper = None,[],None # where trials run; what was proposed and is not known yet
+        self.again = '' # the command that resumes it, where the process is its own and may be ended
         self.walk = None # of rounding in sequence, as long as strategies are compared
         self.turn = contextlib.nullcontext() # entered for every piece of work; a lock if others in this process use MindSpore
     def __repr__(self): return f'SearchPipeStep({self.dir.task_id}: {f"{len(self.history)} of {self.config.policy.max_episode} episodes" if self.ready else "not prepared"})'
@@ -173,7 +174,15 @@ def open_executor(self:SearchPipeStep,
     "Where trials run, with as many in flight as when the search began."
     self.close_executor(); g = self.config.general
     with (self.phase('workers') if g.parallel_search else contextlib.nullcontext()): self.executor = executor_of(self.prepared, head and g.parallel_search and head.get('in_flight', 1) or None)
+    if not self.executor.isolated and self.again: self.executor.stuck = self.give_up
     if self.executor.isolated and self.progress: print(f'{self.executor.workers} workers, {self.executor.in_flight} strategies in flight'+(f'; dashboard {self.executor.dashboard}' if self.executor.dashboard else ''), file=sys.stderr, flush=True)
+
+@patch
+def give_up(self:SearchPipeStep, why:str):
+    "End this process in the middle of a trial, from another thread; only where the process is the search's own."
+    with contextlib.suppress(OSError): self.dir.given_up(why)
+    print(f'\nerror: {why}; this process ends. {len(self.history)} episodes are in {self.dir.history_file}, and this strategy is a failed one when the task goes on with: {self.again}', file=sys.stderr, flush=True)
+    os._exit(1)
 
 @patch
 def close_executor(self:SearchPipeStep):
@@ -266,10 +275,16 @@ def launch(self:SearchPipeStep):
     "Submit what is in flight, but not twice, and not what is known."
     under_way = set()
     for f in self.flight:
-        if f.handle is None and f.strategy not in self.seen and f.strategy not in under_way:
-            if not self.executor.isolated: self.dir.trying(f.strategy)
-            f.handle = self.executor.submit(f.strategy, self.to_beat(f))
+        if f.handle is None and f.strategy not in self.seen and f.strategy not in under_way: f.handle = self.launched(f)
         under_way.add(f.strategy)
+
+@patch
+def launched(self:SearchPipeStep, f:Flight): # Handle of the executor, or an `Outcome`
+    "Begin a trial; one that has ended this process before may have failed already."
+    try:
+        if not self.executor.isolated: self.dir.trying(f.strategy)
+    except TrialError as e: return Outcome(f.strategy, self.cost.metrics(f.strategy), e.what)
+    return self.executor.submit(f.strategy, self.to_beat(f))
 
 @patch
 def look(self:SearchPipeStep):
@@ -291,7 +306,7 @@ def step(self:SearchPipeStep)->Record:
     if not self.flight: self.flight.append(self.proposed())
     self.launch(); f = self.flight[0]; old = self.seen.get(f.strategy) if f.handle is None else None
     if old is None:
-        outcome = self.executor.result(f.handle, self.look)
+        outcome = f.handle if isinstance(f.handle, Outcome) else self.executor.result(f.handle, self.look)
         if outcome.failed and self.stop: raise KeyboardInterrupt # pressed inside an operator, which made another exception of it
     else: outcome = Outcome(f.strategy, old.metrics)
     self.flight.pop(0); r = self.record(f.proposal, outcome, f.known, old)
@@ -790,8 +805,8 @@ def loop(self:SearchPipeStep)->History:
                     except Exception as e: log.warning('the best so far could not be written: %s: %s', type(e).__name__, e)
                 self.show(bar); self.wait()
         h.stop_reason = why
-    except KeyboardInterrupt: h.stop_reason = 'interrupted'
-    except (DeviceLost, ClusterLost) as e: h.stop_reason = 'interrupted'; self.dir.tried(); log.error('%s; the search stops and can be resumed', e.what) # it is not the strategy's fault
+    except KeyboardInterrupt: h.stop_reason = 'interrupted'; self.dir.tried()
+    except (DeviceLost, ClusterLost, MemoryFull) as e: h.stop_reason = 'interrupted'; self.dir.tried(); log.error('%s; the search stops and can be resumed', e.what) # it is not the strategy's fault
     finally: bar.close(); self.dir.doing(''); self.close_executor()
     with self.turn: self.finish()
     return h
