@@ -130,6 +130,7 @@ class _Walk:
             if not _own(g, l, self.params) or _reads(g, l, n, value)!=axis or l.c_in!=self.group.channels: raise _Fixed(f'{l.path} reads them in another way')
             self.group.readers.append(l)
         elif n.op in _norms: self.batch_norm(n, value, axis)
+        elif n.op=='Mul' and self.linear(n, value): self.done.add((n.id, n.outs[0])); self.push(n.outs[0], axis)
         else: self.passes(n, value, axis)
 
 # %% ../../nbs/quant/02e_equalize.ipynb #c013
@@ -169,12 +170,24 @@ def _passes(self, n, value, axis):
         else: self.push(i, at-(rank-len(g.values[i].shape)))
 
 def _gain(self, n, value, axis):
-    "A product with a Parameter, as the gain of a norm that is written out."
+    "A product with a Parameter, as the gain of a norm that is written out; of two activations, one of which takes the factors, as behind a gate."
     at = [i for i in self.g.flat(n)[:2] if parameter_of(self.g, i)]
+    if not at and (x := next((i for i in n.ins if self.linear(n, i)), None)): self.done.add((n.id, x)); self.push(x, axis); return
     if len(at)!=1 or len(n.ins)!=2: raise _Fixed('a product of two activations')
     self.group.vectors.append(_vector(self.g, n, at[0], axis, len(self.g.values[value].shape), self.group.channels, self.params)); self.group.by_norm = True
 
-_Walk.batch_norm,_Walk.norm,_Walk.passes,_Walk.gain = _batch_norm,_norm,_passes,_gain
+def _linear(self, n, i):
+    "Whether the operand `i` of a product comes from a layer with nothing but views and a bias between: a factor on the layer's rows is one on the product."
+    g = self.g
+    if len(n.ins)!=2 or n.ins[0]==n.ins[1] or not isinstance(i, str) or g.values[i].kind!='node' or g.values[i].shape!=g.values[n.outs[0]].shape: return False
+    m = g.producer(i)
+    while m.op in _MOVE or m.op=='Add' and any(parameter_of(g, j) for j in g.flat(m)[:2]): # views and a bias
+        rest = [j for j in g.flat(m) if g.values[j].kind=='node']
+        if len(rest)!=1: return False
+        m = g.producer(rest[0])
+    return m.id in self.layer
+
+_Walk.batch_norm,_Walk.norm,_Walk.passes,_Walk.gain,_Walk.linear = _batch_norm,_norm,_passes,_gain,_linear
 
 # %% ../../nbs/quant/02e_equalize.ipynb #c014
 def find_groups(
