@@ -22,7 +22,7 @@ import quantizer as planting, quantizer_nets as zoo
 from quantizer_nets import fashion
 
 DROP = .3 # points that accuracy control may lose
-LIMIT = 240 # CPU seconds in which a file has to be made
+LIMIT = 120 # CPU seconds in which a file has to be made
 
 def late(*_): raise TimeoutError(f'no answer in {LIMIT} CPU seconds')
 
