@@ -310,7 +310,7 @@ def as_metrics(
     metric_name:str=None, # Key of the dict that counts as accuracy
 )->dict: # 'accuracy' and every other number
     "Normalise the result of an evaluation."
-    item = lambda v: v.asnumpy().item() if isinstance(v, ms.Tensor) else v.item() if hasattr(v, 'item') else v
+    item = lambda v: v if getattr(v, 'size', 1)!=1 else v.asnumpy().item() if isinstance(v, ms.Tensor) else v.item() if hasattr(v, 'item') else v # arrays, such as `samples`, are no numbers
     if isinstance(r, dict):
         d = {k:float(v) for k,v in ((k,item(v)) for k,v in r.items()) if isinstance(v, numbers.Number)}
         if metric_name is None and len(d)==1: metric_name = next(iter(d))
