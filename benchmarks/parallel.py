@@ -124,7 +124,7 @@ def alone():
     for n in (1, 2):
         ps = [subprocess.Popen([sys.executable, '-c', ALONE, str(i), str(here)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for i in range(n)]
         for p in ps:
-            while p.stdout.readline().strip()!='ready': pass
+            assert any(l.strip()=='ready' for l in iter(p.stdout.readline, '')), 'it ended'
         for p in ps: p.stdin.write('\n'); p.stdin.flush()
         res[f'{n} processes'] = round(float(np.median([float(v) for p in ps for v in p.stdout.read().split()])), 3)
     res['speedup'] = round(2*res['1 processes']/res['2 processes'], 2); keep('alone', res)
