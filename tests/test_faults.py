@@ -1,5 +1,5 @@
 "What can go wrong around a search: damaged histories, a full disk, kill -9, SIGTERM, two runs on one folder. What was measured stays, and what was lost is said."
-import json, logging, os, re, resource, signal, subprocess, sys
+import json, logging, os, re, resource, signal, subprocess, sys, time
 from pathlib import Path
 import pytest
 from quantnb.run.cli import main
@@ -108,7 +108,20 @@ def test_a_search_meets_a_full_disk_and_then_sigterm_and_ends_as_if_nothing_had_
     assert code==130 and "in the phase 'confirmation'; 8 episodes in" in err and 'the best so far is in' in err and '-r -t demo' in err, err
     (tmp_path/'script.py').write_text(script+'term = evaluate\n'); sys.modules.pop('script'); code,out,err = run(yml, '-r', capsys=capsys); best = json.loads((task/'output'/'best.json').read_text())
     assert code==0 and best['episodes']==8 and best['stop_reason']=='max_episode' and sha256(task/'output'/'best'/'model.onnx')==best['files']['onnx']['sha256'] and not left(task), err
+    def ended(root): os.kill(os.getpid(), 15); time.sleep(5)
+    monkeypatch.setattr('quantnb.run.report.report', ended); sys.modules.pop('script'); code,out,err = run(yml, '-r', capsys=capsys)
+    assert code==0 and 'no report: interrupted' in err and f'write it by: quantnb report {task}' in err and json.loads((task/'output'/'best.json').read_text())['files']==best['files'], err
     sys.modules.pop('script')
+
+def test_a_report_meets_a_full_disk(task, monkeypatch, capsys):
+    import papermill
+    from quantnb.run.report import report
+    (task.stage()/'model.onnx').write_text('a'); task.publish(dict(file='a')); page = task.output/'report.html'; page.write_text('the last one'); limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    monkeypatch.setattr(papermill, 'execute_notebook', lambda *a, **kw: resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1])))
+    try: code = main(['report', str(task.root)])
+    finally: resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    err = capsys.readouterr().err; assert code==1 and 'report.ipynb cannot be written' in err and 'make room there' in err and 'Traceback' not in err
+    assert page.read_text()=='the last one' and not left(task.root) and task.read()[1]
 
 def test_killed_at_random_moments(tmp_path):
     r = subprocess.run([sys.executable, Path(__file__).parent/'kills.py', '1', '--small', '--seed', '4', '--state', tmp_path/'kills.json'], capture_output=True, text=True, timeout=300, cwd=tmp_path)

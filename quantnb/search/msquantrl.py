@@ -250,13 +250,15 @@ def decide(self:MsQuantRL):
     leaders = [x for _,x,_ in ranked if pick(o.bytes, x).sum()<=budget][:self.leaders]; around = leaders[0] if leaders else along_hull(m.d+np.where(o.real, 0, np.inf), o.bytes, budget)
     if price is not None: table = table-o.differences(self.bonus, around)/(price*m.factor)
     known = self.seen()
-    def new(x): return not np.isin(self.code(x), known) if pick(o.bytes, x).sum()<=o.budget+1e-9 else self.executed(o.decode(x)) not in self.known
+    def among(codes): # as np.isin, which sorts both each time; `known` is sorted already
+        return known[np.minimum(np.searchsorted(known, codes), len(known)-1)]==codes if len(known) else np.zeros(np.shape(codes), bool)
+    def new(x): return not among(self.code(x)) if pick(o.bytes, x).sum()<=o.budget+1e-9 else self.executed(o.decode(x)) not in self.known
     def answer(more=0.):
         "Options [L] that are new, the best of what the program's answers and their neighbours give."
         f = Program(table+more, o.bytes, budget, m.g, P); x = f.solve(leaders)
         if new(x): return x
         (i,k,*_),both = f.pairs(x); change = np.append(self.numbers[i,x[i]]^self.numbers[i,k], 0); spare = None # the last one is to change nothing
-        both[np.isin(self.code(x)^change[:,None]^change, known)] = np.inf; top = np.argpartition(both, min(63, both.size-1), None)[:64]
+        both[among(self.code(x)^change[:,None]^change)] = np.inf; top = np.argpartition(both, min(63, both.size-1), None)[:64]
         for at in top[np.argsort(both.ravel()[top], kind='stable')]:
             a,b = np.unravel_index(at, both.shape)
             if not np.isfinite(both[a,b]): break
