@@ -115,6 +115,8 @@ def _load(yml, sets, task_id=None):
     return c
 
 # %% ../../nbs/run/04_cli.ipynb #c035
+def _again(search, words): return f'quantnb run {shlex.join([*words, "-r", "-t", search.dir.task_id])}'
+
 def _finish(search, page, words):
     "Print the result; the exit code."
     from quantnb.run.report import choices, final_table, verdict
@@ -160,8 +162,6 @@ def _search(yml, device, sets, task_id, resume):
     return _finish(s, page, words)
 
 # %% ../../nbs/run/04_cli.ipynb #c039
-def _again(search, words): return f'quantnb run {shlex.join([*words, "-r", "-t", search.dir.task_id])}'
-
 def _ended(search, words):
     "What there is after a Ctrl-C that did not let the search finish."
     d = search.dir
