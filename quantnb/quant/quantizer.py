@@ -73,6 +73,23 @@ def _find_bias(self:Quantizer, l):
     nodes = tuple(f[1].id for f in found if f[1] is not None); p = found[0][0]
     if readers_of(g, p)<=set(nodes or l.nodes): self.bias_param[l.path],self.bias_nodes[l.path] = p,nodes # a Parameter that others read, too, cannot carry this layer's correction
 
+def _operand(g, n, c):
+    "Bias operand of the operator itself."
+    for i in n.ins[2:]:
+        if isinstance(i, str) and g.values[i].kind=='param' and g.values[i].shape==(c,): return i,None
+
+def _added(g, l, n):
+    "Parameter added to each channel of what the operator returns (casts and views between them allowed), and the node that adds it."
+    nm,axis = n.outs[0],output_axis(g, l, n)
+    while len(g.users[nm])==1 and (u := g.users[nm][0]).op in ('Cast','Reshape','Squeeze') and nm not in g.outputs:
+        if axis is not None and u.op!='Cast': axis = moved_axis(g.values[nm].shape, g.values[u.outs[0]].shape, axis)
+        nm = u.outs[0]
+    if len(g.users[nm])!=1 or nm in g.outputs or (u := g.users[nm][0]).op!='Add': return None
+    for i in g.flat(u):
+        p = parameter_of(g, i)
+        if p and along_channels(g, u, i, axis, l.c_out): return p,u
+
+# %% ../../nbs/quant/04_quantizer.ipynb #c007b
 @patch(as_prop=True)
 def absorbed(self:Quantizer)->set: # Ids of nodes
     "Operators that leave nothing behind in a quantized graph: folded batch norms, additions of biases, and the ReLUs that follow, which are the end of a grid."
@@ -92,22 +109,6 @@ def shared_biases(
         found = [_operand(g, g.nodes[i], l.c_out) or _added(g, l, g.nodes[i]) for i in l.nodes]
         if len({f and f[0] for f in found})==1 and found[0] and not readers_of(g, found[0][0])<=set(tuple(f[1].id for f in found if f[1] is not None) or l.nodes): res.append(l.path)
     return res
-
-def _operand(g, n, c):
-    "Bias operand of the operator itself."
-    for i in n.ins[2:]:
-        if isinstance(i, str) and g.values[i].kind=='param' and g.values[i].shape==(c,): return i,None
-
-def _added(g, l, n):
-    "Parameter added to each channel of what the operator returns (casts and views between them allowed), and the node that adds it."
-    nm,axis = n.outs[0],output_axis(g, l, n)
-    while len(g.users[nm])==1 and (u := g.users[nm][0]).op in ('Cast','Reshape','Squeeze') and nm not in g.outputs:
-        if axis is not None and u.op!='Cast': axis = moved_axis(g.values[nm].shape, g.values[u.outs[0]].shape, axis)
-        nm = u.outs[0]
-    if len(g.users[nm])!=1 or nm in g.outputs or (u := g.users[nm][0]).op!='Add': return None
-    for i in g.flat(u):
-        p = parameter_of(g, i)
-        if p and along_channels(g, u, i, axis, l.c_out): return p,u
 
 # %% ../../nbs/quant/04_quantizer.ipynb #c007t
 @patch
@@ -162,25 +163,6 @@ def grouped(self:Quantizer, l):
     return dict(group=l.group)
 
 @patch
-def keep(self:Quantizer,
-    path:str, # Layer
-    width:OwnWidth,
-    grid:WeightGrid,
-    shift:np.ndarray, # float32 [C], what its bias correction takes away
-):
-    "Take over the weights of a layer that were made for one strategy."
-    self._own[path,width] = grid,shift
-
-@patch
-def drop(self:Quantizer,
-    key:str=None, # Of the strategy; all if None
-):
-    "Forget weights that were made for strategies."
-    gone = lambda k: isinstance(k[1], OwnWidth) and key in (None,k[1].key)
-    for d in (self._own,self._b):
-        for k in [k for k in d if gone(k)]: del d[k]
-
-@patch
 def _for_bias(self:Quantizer, path, grid):
     "The grid, with larger scales where the int32 bias would overflow: a channel of tiny weights and a large bias, whose weights then round to 0."
     b,a = self.bias_param[path],self.act(path, 8)
@@ -202,6 +184,26 @@ def act(self:Quantizer,
         f = self.methods[path]['ranges']; own = (self.layers[path],self.params[self.layers[path].param]) if getattr(f, 'by_layer', False) else ()
         self._a[k] = ActGrid.of(*f(o, bits, *own), bits)
     return self._a[k]
+
+# %% ../../nbs/quant/04_quantizer.ipynb #c009k
+@patch
+def keep(self:Quantizer,
+    path:str, # Layer
+    width:OwnWidth,
+    grid:WeightGrid,
+    shift:np.ndarray, # float32 [C], what its bias correction takes away
+):
+    "Take over the weights of a layer that were made for one strategy."
+    self._own[path,width] = grid,shift
+
+@patch
+def drop(self:Quantizer,
+    key:str=None, # Of the strategy; all if None
+):
+    "Forget weights that were made for strategies."
+    gone = lambda k: isinstance(k[1], OwnWidth) and key in (None,k[1].key)
+    for d in (self._own,self._b):
+        for k in [k for k in d if gone(k)]: del d[k]
 
 # %% ../../nbs/quant/04_quantizer.ipynb #c011
 @patch
