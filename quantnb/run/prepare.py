@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['SENSITIVITY_NODES', 'SENSITIVITY_MACS', 'TABLE_WIDTHS', 'no_phase', 'Prepared', 'cost_model', 'pins', 'pin_bits',
-           'check_reachable', 'sensitivity_rows', 'divergence_loss', 'weight_loss', 'uniforms', 'no_candidate',
-           'make_search', 'make_reward', 'prepare', 'why_failed', 'episode']
+           'check_reachable', 'sensitivity_rows', 'alike', 'spread_over', 'divergence_loss', 'weight_loss', 'uniforms',
+           'no_candidate', 'make_search', 'make_reward', 'prepare', 'why_failed', 'episode']
 
 # %% ../../nbs/run/01a_prepare.ipynb #c003
-import contextlib, gc, logging, math, time, traceback
+import contextlib, gc, logging, math, re, time, traceback
 import numpy as np
 from pathlib import Path
 import mindspore as ms
@@ -188,12 +188,48 @@ def measure_sensitivity(self:Prepared,
     if self.engine.builder is None: return [] # no graphs to measure on
     c = self.config; a = c.a_bits
     widths = [Bits(w, w if a is None else a[-1]) for w in c.w_bits]+[Bits(c.w_bits[-1], b) for b in (a or [])[:-1]]
-    rows = sensitivity_rows(self.graph, len(widths), rows)
-    if self.loops(len(widths)): log.warning('no sensitivities: %d layers in a graph of %d operators would take minutes to measure; the errors of the weights stand in', len(self.graph.quantizable), len(self.engine.builder.ops)); return []
-    try: table = sensitivities(self.engine.builder, widths, rows=rows, kinds=self.engine.kinds, progress=progress)
+    base = Bits(8, 8 if a is None else a[-1]); measure = lambda widths, rows, paths=None: sensitivities(self.engine.builder, widths, rows=rows, base=base, paths=paths, kinds=self.engine.kinds, progress=progress)
+    try:
+        if self.loops(len(widths)): return self.sampled_sensitivity(widths, rows, measure)
+        table = measure(widths, sensitivity_rows(self.graph, len(widths), rows))
     except QuantnbError: raise
     except Exception as e: log.warning('no sensitivities, the errors of the weights stand in: %s: %s', type(e).__name__, str(e).strip().splitlines()[0] if str(e).strip() else ''); return []
     return [dict(path=p, w=b.w, a=b.a, divergence=d, base=table.base) for (p,b),d in table.table.items() if b in widths]
+
+# %% ../../nbs/run/01a_prepare.ipynb #c012s
+def alike(
+    layers, # `Layer`s
+)->list: # Lists of them
+    "Layers of repeated blocks, in their order: paths that differ in numbers alone, weights of one shape."
+    res = {}
+    for l in layers: res.setdefault((re.sub(r'\d+', '#', l.path), l.weight_shape), []).append(l)
+    return list(res.values())
+
+def spread_over(
+    n:int, # Members of a group
+    measured:dict, # Number of a member to what was measured, above 0
+)->np.ndarray: # [n]
+    "The members between, on straight lines of the logarithm."
+    at = sorted(measured); return np.exp(np.interp(np.arange(n), at, np.log([measured[k] for k in at])))
+
+@patch
+def sampled_sensitivity(self:Prepared,
+    widths:list, # `Bits` to know of
+    rows:int, # Samples at most
+    measure, # Function of (widths, samples, paths) that measures a `Sensitivity`
+)->list: # As `measure_sensitivity`
+    "Some blocks of many are measured, at one width: a layer's divergence for each part of its own error. The others lie between, and other widths follow their errors."
+    ls,operators = self.graph.quantizable,len(self.engine.builder.ops); groups = alike(ls)
+    weights = [b for b in widths if b.a==widths[0].a or b.a==b.w]; acts = [b for b in widths if b not in weights]; probe = min((b for b in weights if b.w<8), key=lambda b: (abs(b.w-4), b.w), default=None)
+    each = int(2*SENSITIVITY_NODES/operators/(1+len(acts))/len(groups)); some = [sorted({round(k) for k in np.linspace(0, len(g)-1, min(each, len(g)))}) for g in groups]
+    if probe is None or each<2 or sum(map(len, some))==len(ls): log.warning('no sensitivities: %d layers in a graph of %d operators would take minutes to measure; the errors of the weights stand in', len(ls), operators); return []
+    paths = [g[k].path for g,ks in zip(groups, some) for k in ks]; rows = int(np.clip(SENSITIVITY_MACS/max(1, sum(l.macs for l in ls)*len(paths)*(1+len(acts))/2), 4, rows))
+    t = measure([probe,*acts], rows, paths); log.warning('sensitivities: %d of %d layers, those of some of the repeated blocks, at %d bits on %d samples; the others lie between them, and other widths follow the errors of the weights', len(paths), len(ls), probe.w, t.rows)
+    loss = lambda l, w: max(weight_loss(self.engine.quantizer, l, w), 1e-12); least = 1e-4*max((t.table[p,b]-t.base for p in paths for b in (probe,*acts)), default=0.)+1e-12; res = []
+    for g,ks in zip(groups, some):
+        per = spread_over(len(g), {k:max(t.table[g[k].path,probe]-t.base, least)/loss(g[k], probe.w) for k in ks}); rise = {b:spread_over(len(g), {k:max(t.table[g[k].path,b]-t.base, least) for k in ks}) for b in acts}
+        res += [dict(path=l.path, w=b.w, a=b.a, divergence=t.base+float(per[k]*loss(l, b.w) if b in weights else rise[b][k]), base=t.base) for k,l in enumerate(g) for b in widths]
+    return res
 
 # %% ../../nbs/run/01a_prepare.ipynb #c012g
 def divergence_loss(rows:list)->dict: # (layer path, width of the weights) to loss
