@@ -188,7 +188,8 @@ def grid8(self:QdqBuilder, t):
         g = self.q.act(self.feeds[t], 8) if t in self.feeds else None
         if g is None:
             if self.ranges is None: self.ranges = self._observed()
-            g = ActGrid.of(*(self.margin*v for v in self.ranges[t]), 8)
+            least,most = self.clip.get(getattr(self.makes.get(t), 'name', ''), (-np.inf,np.inf)); lo,hi = (self.margin*v for v in self.ranges[t])
+            g = ActGrid.of(max(lo, least), min(hi, most), 8)
         self.known[t] = g
     return self.known[t]
 
