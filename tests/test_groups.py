@@ -40,11 +40,23 @@ def test_layers_say_their_groups_and_why_not(grouped):
 def test_inputs_that_do_not_divide_get_smaller_groups(net, data):
     g = read_graph(net, ms.Tensor(data[:2])); by = {l.path:l for l in select(g, group_size=128).layers}
     assert by['down'].group==128 and by['up'].group==32 and by['up'].note=='groups of 32 inputs: its 64 inputs do not divide into groups of 128'
-    class Tied(nn.Cell):
-        def __init__(self): super().__init__(); self.words,self.mix,self.product = nn.Embedding(50, 64),nn.Dense(64, 64),ops.MatMul(transpose_b=True)
-        def construct(self, x): return self.product(self.mix(self.words(x)).mean(1), self.words.embedding_table)
-    tied = {l.param:l for l in select(read_graph(Tied().set_train(False), ms.Tensor(np.zeros((2,3), np.int32))), group_size=32).quantizable}
-    assert tied['mix.weight'].group==32 and tied['words.embedding_table'].group==0 and 'its rows are looked up, too' in tied['words.embedding_table'].note
+
+class Tied(nn.Cell):
+    def __init__(self): super().__init__(); self.words,self.mix,self.product = nn.Embedding(200, 64),nn.Dense(64, 64),ops.MatMul(transpose_b=True)
+    def construct(self, x): return self.product(ops.relu(self.mix(self.words(x))).mean(1), self.words.embedding_table)
+
+@pytest.mark.parametrize('w', [3,4,8])
+def test_a_head_that_is_a_table_has_groups_in_both_its_places(w):
+    ms.set_seed(0); rng = np.random.default_rng(0); net = Tied().set_train(False); ids = rng.integers(0, 200, (64,5)).astype(np.int32); x = ms.Tensor(ids[:2]); e = OrtEngine(net, select(read_graph(net, x), group_size=32), (x,)); e.calibrate(lambda _: [ms.Tensor(ids)])
+    assert {l.param:l.group for l in e.graph.quantizable}=={'words.embedding_table':32, 'mix.weight':32}
+    s = Strategy.uniform(e.graph.quantizable, w, 32); e.simulation.net(s); want = e.simulation.cell(ms.Tensor(ids[:8])).asnumpy(); reach = np.abs(want).max(); blob = e.builder.build(s); m = onnx.load_from_string(blob)
+    y, = session_of(blob).run(None, {m.graph.input[0].name:ids[:8]}); assert np.abs(y-want).max()<.03*reach and collections.Counter(n.op_type for n in optimized(blob).graph.node)['MatMulNBits']==2
+    assert not any(t.data_type==onnx.TensorProto.FLOAT and np.prod(t.dims)>=200*64 for t in m.graph.initializer) # the integers lie in the file once, and no float copy
+    b = e.builder; opset = b.opset
+    try: b.opset = 17; old = b.build(s)
+    finally: b.opset = opset
+    np.testing.assert_allclose(session_of(old).run(None, {m.graph.input[0].name:ids[:8]})[0], want, rtol=1e-3, atol=1e-5*reach)
+    np.testing.assert_allclose(load(to_mindir(e.quantizer, s))(ms.Tensor(ids[:2])).asnumpy(), want[:2], rtol=1e-3, atol=1e-5*reach)
 
 def test_the_size_counts_every_scale(grouped):
     l = next(l for l in grouped.graph.layers if l.path=='down')

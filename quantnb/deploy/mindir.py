@@ -226,7 +226,7 @@ def table(self:_Mindir, name, g, packed):
     "Store a table on the weight grid `g`; rows are looked up as integers, packed along a row where they fill whole words. False if something else reads it."
     p = self.params[name]
     found = [(fn, v, n) for fn,v in self.places(name) for n in self.readers(fn, v)]
-    if g.axis!=0 or p.data_type!=_T.FLOAT or not found or any(self.op(n)!='Gather' or n.input[0]!=v or v in list(n.input)[1:] for _,v,n in found): return False
+    if g.axis!=0 or g.groups>1 or p.data_type!=_T.FLOAT or not found or any(self.op(n)!='Gather' or n.input[0]!=v or v in list(n.input)[1:] for _,v,n in found): return False
     short = packed and g.bits in WORDS and g.q.shape[1]%WORDS[g.bits][1]==0
     self.store(p, np.ascontiguousarray(pack(np.ascontiguousarray(g.q.T), g.bits).T) if short else g.q)
     for fn,v,n in found:

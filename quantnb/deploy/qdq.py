@@ -435,10 +435,14 @@ def look_up(self:_Out, n, w, bits):
     out,ids = n.outs[0],b.channels(w)[1]
     if bits==16: self.cast(take(self.half(w), f'{out}:r{bits}'), out); return True
     path = b.weight[w]; around = any(u in self.p.quant for u in b.o.layers[path]) and b.unsigned(w, bits) # the integers that a product reads, too, lie in the file once
-    s = self.const(f'{w}:s{bits}', lambda: b.q.weight(path, bits).scale.ravel()[ids]/_wide(bits))
+    g = b.q.weight(path, bits).groups
+    s = self.const(f'{w}:s{bits}', lambda: b.q.weight(path, bits).scale.reshape(-1, *[g]*(g>1))[ids]/_wide(bits))
     self.cast(take(self.integers(w, bits, around), f'{out}:r{bits}'), f'{out}:q{bits}'); v = f'{out}:q{bits}'
     if around: v = self.node('Sub', [v, self.const('128', lambda: np.array(128, np.float32))], f'{out}:c{bits}')
-    self.node('Mul', [v, self.node('Unsqueeze', [take(s, f'{out}:s{bits}'), self.const('last', lambda: np.array([-1]))], f'{out}:t{bits}')], out)
+    taken = take(s, f'{out}:s{bits}')
+    if g>1: each = self.make('Gather', [taken, self.const(f'each:{g}:{(n := b.o.init[w].shape[1])}', lambda: np.repeat(np.arange(g), n//g))], f'{out}:t{bits}', axis=-1) # the scale of each number of a row
+    else: each = self.node('Unsqueeze', [taken, self.const('last', lambda: np.array([-1]))], f'{out}:t{bits}')
+    self.node('Mul', [v,each], out)
     return True
 
 # %% ../../nbs/deploy/01_qdq.ipynb #c068

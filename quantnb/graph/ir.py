@@ -540,12 +540,11 @@ def _repr_markdown_(self:Graph):
 def grouped(
     l:Layer,
     size:int=None, # Inputs that share a scale
-    tables=(), # Names of weights that rows are looked up in
 )->Layer:
     "The layer with a scale for every `size` inputs of an output channel if it is dense, or for half as many, down to 32, where they do not divide; else as it is. A note says which."
     if not size or not l.quantizable or l.kind!='dense': return l
     fit = next((s for s in (128,64,32) if s<=size and l.c_in%s==0 and l.c_in>s), 0); few = f'{l.c_in} inputs do not divide into groups of {size}'
-    odd = 'its rows are looked up, too' if l.param in tables else 'its weight is no matrix' if len(l.weight_shape)!=2 else '' if fit else few if l.c_in%size else 'its inputs are one group'
+    odd = 'its weight is no matrix' if len(l.weight_shape)!=2 else '' if fit else few if l.c_in%size else 'its inputs are one group'
     what = f'a scale for each channel: {odd}' if odd else f'groups of {fit} inputs'+(f': its {few}' if fit<size else '')
     return replace(l, group=0 if odd else fit, note='; '.join(o for o in (l.note, what) if o))
 
@@ -568,7 +567,7 @@ def select(
         if any(re.search(o, l.path) for o in exclude): return 'excluded by the configuration'
         if eligible=='reference' and l.kind=='conv2d' and l.c_in<=16: return 'reference rule: 16 input channels or fewer'
         return ''
-    tables = {l.param for l in g.layers if l.table}; res = replace(g, layers=[grouped(replace(l, reason=why(l)), group_size, tables) for l in g.layers])
+    res = replace(g, layers=[grouped(replace(l, reason=why(l)), group_size) for l in g.layers])
     if not res.quantizable:
         ws = ', '.join(f'{l.path} ({l.reason})' for l in res.layers[:6]) or 'no layer with a weight was found'
         raise InputError(f'the network has no layer that can be quantized: {ws}', 'see `quantnb explain` for every layer and its reason; widen include / exclude')
