@@ -160,6 +160,20 @@ def test_a_network_on_workers(cluster, tmp_path):
     assert len(h2)==6 and 'nan' in bad[0] and 'took longer than worker.timeout' in bad[first.index(hang)] and all('nan' in o or 'took longer than worker.timeout' in o for o in bad.values()), bad
     assert h2.best().status=='ok' and all(np.isfinite(r.metrics['accuracy']) for r in h2.ok) and 'NaN' not in (tmp_path/'ill'/'output'/'history.jsonl').read_text()
 
+def test_weights_are_rounded_once_and_sent(tmp_path, monkeypatch):
+    import pickle
+    from quantnb.quant.gptq import Gptq
+    from quantnb.quant.moments import Moments
+    task = lesson_task(n=64, local_base_path=str(tmp_path), bits=[2,4,8], act_bits=[8], **{'search_space.pin':{'head':6}}); s = pipeline.SearchPipeStep(task, 'sent', progress=False); s.prepare(); p = s.prepared
+    c = executor.calibrated(p); paths = [l.path for l in p.graph.quantizable]; assert {k for k in c.weights if k[0]!='head'}=={(l,b) for l in paths if l!='head' for b in (2,4,8)}
+    assert [l for l,o in c.observers.items() if Moments in o.more]==['head'], 'a pinned width is rounded by the worker'
+    assert all(Moments in o.more for o in p.engine.quantizer.observers.values()) and len(pickle.dumps(c.observers))<len(pickle.dumps(p.engine.quantizer.observers))
+    own = executor.reopened(pickle.loads(pickle.dumps(c))); right = Gptq.__call__
+    def only_head(self, w, *a, **k): assert w.shape==p.engine.quantizer.params['head.weight'].shape; return right(self, w, *a, **k)
+    monkeypatch.setattr(Gptq, '__call__', only_head)
+    for b in (2,4,8):
+        st = Strategy({l:Bits(6 if l=='head' else b, 8) for l in paths}); assert pipeline.episode(own, st).metrics==pipeline.episode(p, st).metrics
+
 def test_a_network_that_cannot_be_sent(tmp_path):
     task = lesson_task(local_base_path=str(tmp_path)); task._net = task.net
     with pytest.raises(InputError, match='cannot be sent'): executor.packed_task(task)

@@ -10,7 +10,7 @@ __all__ = ['log', 'GRACE', 'FAILURES', 'THREADS', 'SETTINGS', 'Executor', 'Seria
 # %% ../../nbs/run/02a_executor.ipynb #e003
 import contextlib, ctypes, hashlib, importlib.util, logging, os, socket, sys, threading, time
 from concurrent.futures import CancelledError, ThreadPoolExecutor, TimeoutError as Late
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fastcore.basics import patch
 from pathlib import Path
 from typing import Protocol
@@ -96,12 +96,13 @@ class Calibrated:
     engine:str # Its registered name
     recipe:object # Methods of the quantizer
     params:dict # Parameter name to array, transformed
-    observers:dict # Layer path to `Observer`
+    observers:dict # Layer path to `Observer`, without what only the rounding of weights needs
     inputs:list # Tuples of arrays that calibration fed
     seen:object=None # What the float network answered to the user's samples
     apart:frozenset=frozenset() # Parts that the user's functions call by themselves
     threads:int=1 # Of a worker
     folder:str='.' # Current folder of the main process
+    weights:dict=field(default_factory=dict) # (layer path, width) to `WeightGrid`: rounded once, in the main process
 
 def packed_task(
     task, # `Task`
@@ -119,8 +120,14 @@ def calibrated(
     threads:int=1, # Of a worker
 )->Calibrated:
     "What `prepared` has found out of its network."
-    e = prepared.engine; q = e.quantizer; name = 'onnxfile' if prepared.task.is_file else e.name
-    return Calibrated(packed_task(prepared.task), name, q.recipe, dict(q.params), dict(q.observers), list(q.inputs), e.float_seen, frozenset(q.apart), threads, os.getcwd())
+    import copy
+    from quantnb.quant.moments import Moments
+    from quantnb.run.prepare import pins
+    e = prepared.engine; q = e.quantizer; name = 'onnxfile' if prepared.task.is_file else e.name; weights = dict(q._dear); pinned = pins(prepared.config, prepared.graph); observers = dict(q.observers)
+    for p,o in q.observers.items(): # the second moments of a layer's inputs are many times as large as its weights
+        if p in pinned or Moments not in o.more or any((p,b) not in weights for b in prepared.config.w_bits if b<=8): continue
+        o = observers[p] = copy.copy(o); o.more = {k:v for k,v in o.more.items() if k is not Moments}
+    return Calibrated(packed_task(prepared.task), name, q.recipe, dict(q.params), observers, list(q.inputs), e.float_seen, frozenset(q.apart), threads, os.getcwd(), weights)
 
 # %% ../../nbs/run/02a_executor.ipynb #e008
 def reopened(
@@ -139,7 +146,7 @@ def reopened(
     e = engines[c.engine](t.net, g, t.inputs, t.input_names, recipe=c.recipe, **(dict(workers=c.threads) if c.engine!='mindspore' else {}))
     e.output_kind,e.storage,q = t.config.trainer.output_kind,storage_of(t.config),e.quantizer
     if set(c.observers)!={p for p,l in q.layers.items() if not l.table}: raise InputError('the network of this worker has other layers than the one of the main process', 'install the same versions and the same script on all hosts')
-    e.float_seen,q.waiting = c.seen,[]; q.params.update(c.params); q.apart = set(c.apart); q.calibrated(c.observers, c.inputs)
+    e.float_seen,q.waiting = c.seen,[]; q.params.update(c.params); q.apart = set(c.apart); q.calibrated(c.observers, c.inputs); q._dear.update(c.weights)
     if c.engine=='onnxfile': e.renew()
     else:
         sim = e.simulation; sim.write(q.params); sim.forget()
