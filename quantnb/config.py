@@ -454,7 +454,7 @@ class SearchSpace(Section):
 # %% ../nbs/01_config.ipynb #c054
 class QuantSettings(Section):
     "The recipe of the quantizer: registered names of its methods, or a name as `type` with options."
-    preset:Literal['fast','default','best']='default' # What is chosen where a key below is not given: fast folds batch norms and rounds to nearest; default also scales channels where that takes 30 % of a layer's error, rounds against the layers' outputs, and the finalists in sequence; best takes more samples and tries more
+    preset:Literal['fast','default','best']='default' # What is chosen where a key below is not given: fast folds batch norms and rounds to nearest; default also scales channels where that takes 30 % of a layer's error and activations have a width of 8 bits or fewer, rounds against the layers' outputs, and the finalists in sequence; best takes more samples and tries more
     transforms:Names|None=None # What rewrites the float weights first; by the preset if it is not given
     ranges:str|dict[str,Any]|None=None # How ranges of activations are found; `observer` if it is not given
     rounding:str|dict[str,Any]|None=None # How weights are put on their grids; by the preset if it is not given

@@ -75,3 +75,8 @@ def test_float_layers_stay(engine):
 def test_a_preset_stands_for_what_is_not_given():
     rounding = lambda **q: Recipe.from_settings(SimpleNamespace(quant=QuantSettings(**q), observer='mse', bias_correction=True)).rounding
     assert rounding()=='gptq' and rounding(preset='fast')=='nearest' and rounding(preset='fast', rounding='gptq')=='gptq' and rounding(preset='best')['sweeps']>3
+
+def test_a_preset_scales_no_channels_for_activations_that_stay_float():
+    made = lambda act_bits, **q: Recipe.from_settings(SimpleNamespace(quant=QuantSettings(**q), observer='mse', bias_correction=True), act_bits).transforms
+    assert made(None)==made([8])==made([8,32])==('fold','equalize','smooth') and made([16,32])==made([32])==('fold',)==made([32], preset='best')
+    assert made([32], transforms=['fold','smooth'])==('fold','smooth') # whoever says so gets it

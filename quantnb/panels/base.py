@@ -33,7 +33,7 @@ def layer_dicts(
 )->list: # Dicts with path, kind, n, macs, reason, note
     "What a widget shows of layers."
     keys = ('path','kind','n','macs','reason','note')
-    of = lambda l: l if isinstance(l, dict) else {k:getattr(l, k) for k in keys} | (dict(n=0) if not l.weight_shape else {})
+    of = lambda l: l if isinstance(l, dict) else {k:getattr(l, k) for k in keys} | (dict(n=0) if not l.weight_shape or l.reason.startswith('embedding: it reads the integers of') else {}) # those are the other layer's
     ls = list(getattr(layers, 'layers', layers))
     for l in [l for l in ls if not isinstance(l, dict) and l.reason and l.nodes]: # a graph names these last; here they stand where they are in the network
         ls.remove(l); ls.insert(next((i for i,o in enumerate(ls) if o.nodes and o.nodes[0]>l.nodes[0]), len(ls)), l)

@@ -119,8 +119,10 @@ class Recipe:
     @classmethod
     def from_settings(cls,
         trainer, # Section `trainer` of a yml
+        act_bits=None, # Candidate widths of the activations; None: as the weights
     ):
-        "The recipe of a yml; `observer` and `bias_correction` are older names of two of its parts."
-        q = trainer.quant
-        return cls(tuple(PRESETS[q.preset]['transforms'] if q.transforms is None else q.transforms), q.ranges or trainer.observer, q.rounding or PRESETS[q.preset]['rounding'], q.bias or ('mean' if trainer.bias_correction else 'none'), tuple(q.layers.items()))
+        "The recipe of a yml; `observer` and `bias_correction` are older names of two of its parts. Where all activations stay float, what a preset scales for their sake is left out."
+        q = trainer.quant; preset = PRESETS[q.preset]['transforms']
+        if act_bits and min(act_bits)>8: preset = tuple(t for t in preset if t not in ('equalize','smooth'))
+        return cls(tuple(preset if q.transforms is None else q.transforms), q.ranges or trainer.observer, q.rounding or PRESETS[q.preset]['rounding'], q.bias or ('mean' if trainer.bias_correction else 'none'), tuple(q.layers.items()))
     def to_json(self): return asdict(self)

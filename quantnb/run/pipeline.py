@@ -59,7 +59,7 @@ def check_names(
 ):
     "`InputError` for a name that nothing is registered under."
     trainer,device = config.trainer,config.device
-    searches[config.search.type]; recipe = Recipe.from_settings(trainer); recipe.of('')
+    searches[config.search.type]; recipe = Recipe.from_settings(trainer, config.a_bits); recipe.of('')
     for name in recipe.transforms: transforms[name]
     for pattern,own in recipe.layers: replace(recipe, layers=(('', own),)).of('')
     for name in trainer.callbacks: hooks[name]

@@ -92,7 +92,7 @@ def open_engine(
     if task.is_file:
         if name=='mindspore': raise InputError('trainer.engine: mindspore needs a MindSpore network, and this one is an ONNX file', 'leave trainer.engine out')
         name = 'onnxfile'
-    recipe = Recipe.from_settings(t); plain = recipe if t.quant.transforms is not None else replace(recipe, transforms=PRESETS['fast']['transforms']) # the simulation does not see which parts are called by themselves
+    recipe = Recipe.from_settings(t, task.config.a_bits); plain = recipe if t.quant.transforms is not None else replace(recipe, transforms=PRESETS['fast']['transforms']) # the simulation does not see which parts are called by themselves
     def made(apart=(), name=name):
         with phase('compiling the simulation'): e = engines[name](task.net, g, task.inputs, task.input_names, recipe=plain if name=='mindspore' else recipe)
         if check: check(e.graph)
