@@ -142,7 +142,7 @@ class QuantNet(Engine):
             if p.name in self.may_lend and p.name in own: self.lend(p, own[p.name])
         self.sites,self.rounded = attach(c, graph, shared_biases(graph)),attach_outputs(c, outputs); self.meter = Meter(); self.cell = _metered(c, self.meter)
         self.inputs,self.names,self.fed_inputs = inputs,names,[]
-        self.first = self.answer(*inputs)
+        self.first = self.answer(*inputs); _pynative_executor.sync() # PyNative runs behind: a layer that is still to come would be taken for one in a branch not taken
         self.graph = refine(graph, self.sites)
         self.sites,self.tables = {l.path:self.sites[l.path] for l in self.graph.quantizable if not l.table},[l.path for l in self.graph.quantizable if l.table]
         self.params = {p.name:p for p in self.cell.get_parameters()}
