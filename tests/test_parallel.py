@@ -130,6 +130,19 @@ def test_what_a_trial_does_to_its_worker(what, words, stuck, monkeypatch):
     monkeypatch.setattr(executor, '_open', {'k':p}); monkeypatch.setattr(executor, '_hand', None); monkeypatch.setattr(executor, 'GRACE', 2.)
     d,was = executor.attempt('k', Strategy({'a':(4,8)}).to_json()); assert words in d['failed'] and was is stuck
 
+def test_the_main_process_sleeps_while_its_workers_work(cluster, tmp_path):
+    cloudpickle.register_pickle_by_value(sys.modules[__name__]); p = SimpleNamespace(config=simulated.make_task(tmp_path, **{'parallel_search':True, 'cluster.address':cluster, 'cluster.workers':2}).config)
+    class Slow(Simulated):
+        def payload(self): return b'slow'
+        @staticmethod
+        def trial(key, strategy, rivals=()):
+            import time; from quantnb.types import Outcome; time.sleep(2); return Outcome(Strategy.from_json(strategy), dict(accuracy=1.), '', 2.).to_json(),False
+    ex = Slow(p); looks = []
+    try:
+        h = ex.submit(Strategy({'a':(4,8)})); ex.wait(h, lambda: looks.append(1)); assert h.outcome.metrics==dict(accuracy=1.)
+    finally: ex.close()
+    assert 5<len(looks)<60, len(looks) # it looks ten times a second, and whenever there is news
+
 def test_nobody_answers(tmp_path):
     t = simulated.make_task(tmp_path, **{'parallel_search':True, 'cluster.address':'tcp://127.0.0.1:1'})
     with pytest.raises(InputError, match='no scheduler answers'): executor.connected(t.config.general.cluster.address, 1)

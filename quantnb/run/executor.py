@@ -363,7 +363,7 @@ def pump(self:DaskExecutor, future=None):
             if running>=self.workers or self.client is None or self.client.status!='running': break
             if t.future is None and t.open: self.begin(t); running += 1
     if done: self.fetch(done)
-    self.news.set()
+    if done or future is not None: self.news.set() # not each time that `wait` looks: it would never sleep
 
 @patch
 def fetch(self:DaskExecutor, done):
