@@ -45,7 +45,9 @@ def test_activations_have_a_sample_of_their_own(prepared, monkeypatch):
     def measure(widths, rows, paths):
         probes.append((widths, paths)); m = Measured(); m.table = {(p,b):.1+(.5 if b.a==4 else .01)*(1+int(p.split('.')[1]) if '.' in p else 10) for p in paths for b in widths}; return m
     monkeypatch.setattr(prepare, 'SENSITIVITY_NODES', 3*2*3*len(prepared.engine.builder.ops)//2)
-    rows = prepared.sampled_sensitivity([Bits(2,8),Bits(4,8),Bits(8,8),Bits(8,4)], 64, measure)
+    rows = prepared.sampled_sensitivity([Bits(2,8),Bits(4,8),Bits(8,8)], [Bits(8,4)], 64, measure)
     (widths,paths), = probes; assert widths==[Bits(4,8),Bits(8,4)] and [p for p in paths if 'up' in p]==['blocks.0.up','blocks.4.up','blocks.7.up']
     rise = {(r['path'],r['w'],r['a']):r['divergence']-.1 for r in rows}; assert rise['blocks.4.up',8,4]==pytest.approx(2.5) and 2.5<rise['blocks.5.up',8,4]<rise['blocks.6.up',8,4]<4. and rise['head',4,8]==pytest.approx(.1)
     for l in prepared.graph.quantizable: assert rise[l.path,2,8]>rise[l.path,4,8]>rise[l.path,8,8]>0
+    rows = prepared.sampled_sensitivity([Bits(4,32),Bits(8,32)], [Bits(8,8)], 64, measure); rise = {(r['path'],r['w'],r['a']):r['divergence']-.1 for r in rows}
+    assert rise['blocks.7.up',8,8]==pytest.approx(.08) # an activation of 8 bits beside a weight of 8 is what was measured of it, and no width of the weight

@@ -375,7 +375,7 @@ def float_weight(self:_Out, w, bits):
     if bits==32: return self.const(w, lambda: b.o.init[w])
     if out in self.stored: return out
     if bits==16: self.stored[out] = 1; self.cast(self.half(w), out); return out
-    if b.in_groups(w) is not None: return self.in_groups(w, bits)
+    if b.in_groups(w) is not None: return self.grouped(w, bits)
     if b.channels(w) is None or b.q.layers[path].group: return self.const(f'{w}:d{bits}', lambda: b.o.replay(w, b.q.weight(path, bits).dequantized))
     axis,ids = b.channels(w); sh = [1]*b.o.init[w].ndim; sh[axis] = -1; self.stored[out] = 1
     r = self.const(f'{w}:r{bits}', lambda: (b.q.weight(path, bits).scale.ravel()[ids]/_wide(bits)).reshape(sh).astype(np.float32))
@@ -387,7 +387,7 @@ def float_weight(self:_Out, w, bits):
 def make(self:_Out, op, ins, out, **attrs): self.nodes.append(Piece(_field(1, oh.make_node(op, ins, [out], name=out, **attrs).SerializeToString()), op, tuple(ins), (out,))); return out
 
 @patch
-def in_groups(self:_Out, w, bits, transposed=False):
+def grouped(self:_Out, w, bits, transposed=False):
     "A weight whose inputs share scales in groups: block-wise DequantizeLinear, which the runtime joins with the product; before opset 21 the products of integers and scales, which it computes once."
     b,out = self.b,f'{w}:g{bits}'+'t'*transposed; path = b.weight[w]; axis,ids = b.in_groups(w),b.channels(w)[1]; size = b.q.layers[path].group
     if out in self.stored: return out
@@ -406,7 +406,7 @@ def product(self:_Out, n, ins):
     "A Gemm whose weight has groups, as a product and a sum: the runtime joins blocks of integers with products alone."
     attrs = {a.name:oh.get_attribute_value(a) for a in self.b.o.node(n.name).attribute}
     if attrs.get('transA') or any(attrs.get(k, 1)!=1 for k in ('alpha','beta')): self.nodes.append(n.piece(ins)); return
-    w = self.in_groups(n.ins[1], self.p.bits[n.name].w, True) if attrs.get('transB') else ins[1]
+    w = self.grouped(n.ins[1], self.p.bits[n.name].w, True) if attrs.get('transB') else ins[1]
     y = self.make('MatMul', [ins[0],w], n.outs[0] if len(ins)<3 else f'{n.name}:product')
     if len(ins)>2: self.node('Sub', [y, self.node('Neg', [ins[2]], f'{n.name}:minus')], n.outs[0]) # an Add would be made a Gemm again
 
@@ -435,7 +435,7 @@ def look_up(self:_Out, n, w, bits):
     out,ids = n.outs[0],b.channels(w)[1]
     if bits==16: self.cast(take(self.half(w), f'{out}:r{bits}'), out); return True
     path = b.weight[w]; around = any(u in self.p.quant for u in b.o.layers[path]) and b.unsigned(w, bits) # the integers that a product reads, too, lie in the file once
-    g = b.q.weight(path, bits).groups
+    g = b.q.layers[path].scales//b.q.layers[path].c_out # groups of a row
     s = self.const(f'{w}:s{bits}', lambda: b.q.weight(path, bits).scale.reshape(-1, *[g]*(g>1))[ids]/_wide(bits))
     self.cast(take(self.integers(w, bits, around), f'{out}:r{bits}'), f'{out}:q{bits}'); v = f'{out}:q{bits}'
     if around: v = self.node('Sub', [v, self.const('128', lambda: np.array(128, np.float32))], f'{out}:c{bits}')

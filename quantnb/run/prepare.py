@@ -190,7 +190,7 @@ def measure_sensitivity(self:Prepared,
     widths = [Bits(w, w if a is None else a[-1]) for w in c.w_bits]+[Bits(c.w_bits[-1], b) for b in (a or [])[:-1]]
     base = Bits(8, 8 if a is None else a[-1]); measure = lambda widths, rows, paths=None: sensitivities(self.engine.builder, widths, rows=rows, base=base, paths=paths, kinds=self.engine.kinds, progress=progress)
     try:
-        if self.loops(len(widths)): return self.sampled_sensitivity(widths, rows, measure)
+        if self.loops(len(widths)): return self.sampled_sensitivity(widths[:len(c.w_bits)], widths[len(c.w_bits):], rows, measure)
         table = measure(widths, sensitivity_rows(self.graph, len(widths), rows))
     except QuantnbError: raise
     except Exception as e: log.warning('no sensitivities, the errors of the weights stand in: %s: %s', type(e).__name__, str(e).strip().splitlines()[0] if str(e).strip() else ''); return []
@@ -214,13 +214,14 @@ def spread_over(
 
 @patch
 def sampled_sensitivity(self:Prepared,
-    widths:list, # `Bits` to know of
+    weights:list, # `Bits` of the widths of weights to know of
+    acts:list, # Of the widths of activations
     rows:int, # Samples at most
     measure, # Function of (widths, samples, paths) that measures a `Sensitivity`
 )->list: # As `measure_sensitivity`
     "Some blocks of many are measured, at one width: a layer's divergence for each part of its own error. The others lie between, and other widths follow their errors."
     ls,operators = self.graph.quantizable,len(self.engine.builder.ops); groups = alike(ls)
-    weights = [b for b in widths if b.a==widths[0].a or b.a==b.w]; acts = [b for b in widths if b not in weights]; probe = min((b for b in weights if b.w<8), key=lambda b: (abs(b.w-4), b.w), default=None)
+    probe = min((b for b in weights if b.w<8), key=lambda b: (abs(b.w-4), b.w), default=None)
     each = int(2*SENSITIVITY_NODES/operators/(1+len(acts))/len(groups)); some = [sorted({round(k) for k in np.linspace(0, len(g)-1, min(each, len(g)))}) for g in groups]
     if probe is None or each<2 or sum(map(len, some))==len(ls): log.warning('no sensitivities: %d layers in a graph of %d operators would take minutes to measure; the errors of the weights stand in', len(ls), operators); return []
     paths = [g[k].path for g,ks in zip(groups, some) for k in ks]; rows = int(np.clip(SENSITIVITY_MACS/max(1, sum(l.macs for l in ls)*len(paths)*(1+len(acts))/2), 4, rows))
@@ -228,7 +229,7 @@ def sampled_sensitivity(self:Prepared,
     loss = lambda l, w: max(weight_loss(self.engine.quantizer, l, w), 1e-12); least = 1e-4*max((t.table[p,b]-t.base for p in paths for b in (probe,*acts)), default=0.)+1e-12; res = []
     for g,ks in zip(groups, some):
         per = spread_over(len(g), {k:max(t.table[g[k].path,probe]-t.base, least)/loss(g[k], probe.w) for k in ks}); rise = {b:spread_over(len(g), {k:max(t.table[g[k].path,b]-t.base, least) for k in ks}) for b in acts}
-        res += [dict(path=l.path, w=b.w, a=b.a, divergence=t.base+float(per[k]*loss(l, b.w) if b in weights else rise[b][k]), base=t.base) for k,l in enumerate(g) for b in widths]
+        res += [dict(path=l.path, w=b.w, a=b.a, divergence=t.base+float(per[k]*loss(l, b.w) if b in weights else rise[b][k]), base=t.base) for k,l in enumerate(g) for b in (*weights,*acts)]
     return res
 
 # %% ../../nbs/run/01a_prepare.ipynb #c012g
