@@ -6,7 +6,7 @@
 __all__ = ['log', 'environment', 'clean', 'TaskDir', 'progress']
 
 # %% ../../nbs/run/00_history.ipynb #c003
-import contextlib, csv, datetime, io, itertools, json, logging, math, os, platform, shutil, socket, time
+import contextlib, csv, datetime, fcntl, io, itertools, json, logging, math, os, platform, shutil, socket, time
 from fastcore.basics import patch
 from dataclasses import fields
 from filelock import FileLock, Timeout
@@ -86,11 +86,12 @@ def holder(self:TaskDir)->str:
 @patch(as_prop=True)
 def running(self:TaskDir)->bool:
     "Whether a process has the lock."
-    f = self.root/'.lock'
-    if not f.exists(): return False
-    try: FileLock(f).acquire(timeout=0).lock.release()
-    except Timeout: return True
-    except OSError: pass # a folder that can only be read
+    try: f = (self.root/'.lock').open('rb')
+    except OSError: return False # none yet, or not to be read
+    with f:
+        try: fcntl.flock(f, fcntl.LOCK_SH|fcntl.LOCK_NB)
+        except BlockingIOError: return True
+        except OSError: pass # a file system without locks
     return False
 
 # %% ../../nbs/run/00_history.ipynb #c009
@@ -188,7 +189,7 @@ def open(self:TaskDir,
     if not resume and self.begun: raise InputError(f'task {self.task_id!r} exists already in {self.root.parent}', f'go on with it by "-r -t {self.task_id}", or choose another id by "-t NAME"')
     try:
         for d in (self.output, self.best_dir, self.workers, self.logs, self.front_dir): d.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(self.root/'.lock'); self._lock.acquire(timeout=.3, poll_interval=.05) # whoever asks `running` holds it for a moment
+        self._lock = FileLock(self.root/'.lock'); self._lock.acquire(timeout=1., poll_interval=.05) # whoever asks `running` shares it for a moment
         write_atomic(self.root/'holder', json.dumps(dict(pid=os.getpid(), host=socket.gethostname(), since=datetime.datetime.now().strftime('%Y-%m-%d %H:%M:%S'))))
         self.ask(''); (self.root/'paused').unlink(missing_ok=True); self.tidy()
     except Timeout: self._lock = None; raise InputError(f'task {self.task_id!r} is being run by {self.holder}', 'wait for it, look at it with "quantnb progress", or choose another id') from None
