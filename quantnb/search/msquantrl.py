@@ -127,7 +127,7 @@ class MsQuantRL(SearchAlgorithm):
         top = o.budget if np.isfinite(o.budget) else np.inf
         full = [s for s in self.starts if problem.cost is None or not np.isfinite(top) or problem.cost.size(s)-o.rest>=.97*top]
         even = [s for s in self.starts if len({b.w for p,b in s.items() if p not in problem.space.pin})==1] # what everybody compares with
-        if not problem.bonus: self.starts = list(dict.fromkeys([*full[:self.structured], *even[:1]])) # where the reward pays for size, the smallest come early
+        if not problem.bonus: self.starts = list(dict.fromkeys([*full[:1], *even[:1], *full[1:self.structured]])) # where the reward pays for size, the smallest come early
         self.searched = 0
     @property
     def noise(self): return self.width(self.proposals) # exploration of the next proposal, in deviations of the posterior

@@ -56,7 +56,7 @@ def structured(
     high,low = codec.decode([1.]*len(codec)),codec.decode([0.]*len(codec))
     top = costmodel.size(project(high)) if not threshold else int(costmodel.s0*(1-threshold/100)+1e-6)
     least = costmodel.s0*(1-costmodel.max_ratio(codec.w_bits, codec.a_bits, codec.pin)/100)
-    tables = [loss]+[measured]*bool(measured)
+    tables = [measured]*bool(measured)+[loss]
     res = [*[ilp(codec, costmodel, g, top) for g in tables], project(high), project(low), ilp(codec, costmodel, flat_loss(codec), top)]
     res += [ilp(codec, costmodel, g, int(top-f*(top-least))) for f in (1/3,2/3) for g in tables]
     return list(dict.fromkeys(s for s in res if s is not None and costmodel.size(s)<=max(top, costmodel.size(project(high)))))
