@@ -62,18 +62,22 @@ class Divergence:
         return float(np.mean([s.value for s in self.sums])) if self.sums else math.nan
 
 # %% ../nbs/05_compare.ipynb #c009
+def _kl(a, b, most=2**19):
+    "KL of softmax for each vector of scores, some of them at a time: those of a language model's whole windows would take a gigabyte in double precision."
+    a,b = (o.reshape(-1, o.shape[-1]) for o in (a,b)); step = max(1, most//a.shape[1]); res = np.empty(len(a))
+    for i in range(0, len(a), step): p,q = (log_softmax(o[i:i+step].astype(np.float64)) for o in (a,b)); res[i:i+step] = (np.exp(p)*(p-q)).sum(1)
+    return res
+
 class _Sums:
     "Sums of one output: of the distance, and for values mean and squared deviation of the reference (Chan et al., 1979)."
     def __init__(self): self.kind,self.total,self.n,self.mean,self.m2 = '',0.,0,0.,0.
     def add(self, kind, a, b):
         self.kind = kind if kind!='scores' or a.ndim>1 else 'values'
         if self.kind=='labels': self.total += float((a!=b).sum()); self.n += a.size; return
-        a,b = a.astype(np.float64),b.astype(np.float64)
         if not np.isfinite(a).all(): raise InputError('the float network gives NaN or infinite outputs', 'check the checkpoint and what is fed')
         if not np.isfinite(b).all(): raise TrialError('the quantized network gives NaN or infinite outputs')
-        if self.kind=='scores':
-            p,q = (log_softmax(o.reshape(-1, o.shape[-1])) for o in (a,b))
-            self.total += float((np.exp(p)*(p-q)).sum()); self.n += len(p); return
+        if self.kind=='scores': kl = _kl(a, b); self.total += float(kl.sum()); self.n += len(kl); return
+        a,b = a.astype(np.float64),b.astype(np.float64)
         n = self.n+a.size; d = a.mean()-self.mean
         self.m2 += float(a.var()*a.size+d*d*self.n*a.size/n); self.mean += d*a.size/n
         self.total += float(((a-b)**2).sum()); self.n = n
@@ -102,7 +106,7 @@ def row_losses(
         if np.ndim(a)==0 or len(a)%n: continue # an output that belongs to no sample
         sums = _Sums(); sums.add(kind, a, b); a,b = (np.asarray(o) for o in (a,b))
         if sums.kind=='labels': v = (a!=b).reshape(n, -1).mean(1)
-        elif sums.kind=='scores': p,q = (log_softmax(o.reshape(-1, o.shape[-1]).astype(np.float64)) for o in (a,b)); v = (np.exp(p)*(p-q)).sum(1).reshape(n, -1).mean(1)
+        elif sums.kind=='scores': v = _kl(a, b).reshape(n, -1).mean(1)
         else: v = ((a.astype(np.float64)-b)**2).reshape(n, -1).mean(1)*(sums.value*sums.n/sums.total if sums.total else 0.)
         res.append(v)
     return np.mean(res, 0) if res else np.zeros(0)

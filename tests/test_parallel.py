@@ -18,7 +18,7 @@ def cluster():
 
 @pytest.fixture(scope='session')
 def sound():
-    "A cluster whose workers no test has killed: once in many runs one of those does not come back."
+    "A cluster whose workers no test kills."
     c = local_cluster(2); yield c.scheduler_address
     with contextlib.suppress(TimeoutError): c.close(timeout=20)
 
@@ -83,6 +83,26 @@ def test_a_worker_that_dies_is_replaced_and_its_trial_repeated(tmp_path, on_work
             if len(s.history) in (3,6): s.executor.client.run(lambda dask_worker: os.kill(os.getpid(), signal.SIGKILL), workers=[sorted(s.executor.client.nthreads())[0]], wait=False)
     simulated.search(tmp_path, 'local', in_flight=3, episodes=10); s = on_workers(tmp_path, 'dask', callbacks=[Killer()], episodes=10)
     assert simulated.rows(tmp_path, 'dask')==simulated.rows(tmp_path, 'local') and s.history.stop_reason=='max_episode'
+
+def test_a_worker_that_needs_long_to_come_back_is_waited_for():
+    import dask, distributed, psutil
+    with dask.config.set({'distributed.deploy.lost-worker-timeout':'0.5 s'}), local_cluster(1) as c, distributed.Client(c, set_as_default=False) as client: # Dask's own is 15 s
+        old, = client.run(os.getpid).values(); child = psutil.Process(old).parent(); os.kill(old, signal.SIGKILL); end = time.monotonic()+60
+        while not (new := [p for p in child.children() if p.pid!=old and p.status()!='zombie' and 'spawn_main' in ' '.join(p.cmdline())]) and time.monotonic()<end: time.sleep(.01)
+        os.kill(new[0].pid, signal.SIGSTOP); time.sleep(1.5); os.kill(new[0].pid, signal.SIGCONT)
+        client.wait_for_workers(1, timeout=120); assert [*client.run(os.getpid).values()]==[new[0].pid]
+
+def test_a_cluster_without_workers_says_so(on_workers, tmp_path, caplog):
+    with local_cluster(1) as c:
+        class Emptied:
+            def after_trial(self, s, r):
+                if len(s.history)!=1: return
+                e = s.executor; c.scale(0)
+                while e.client.nthreads(): time.sleep(.05)
+                for _ in range(3): e.look_again = 0; e.count_workers()
+                c.scale(1); e.client.wait_for_workers(1, timeout=120)
+        with caplog.at_level('WARNING'): s = on_workers(tmp_path, 't', episodes=3, callbacks=[Emptied()], **{'cluster.address':c.scheduler_address})
+    assert caplog.text.count('no worker of the cluster at')==1 and len(s.history)==3 and not any(r.status=='failed' for r in s.history)
 
 class Least:
     "The nannies allow a worker 1.5 GB, as a machine without room would."

@@ -156,7 +156,7 @@ def sensitivities(
     st = Strategy.uniform(builder.q.layers.values(), base.w, base.a); S = _Chain(builder, st, sections or int(np.clip(len(builder.ops)/OPERATORS, 1, SECTIONS)))
     parts = list(_parts(inputs or builder.inputs or builder.q.inputs, rows, rows_that_fit(16*o.row_bytes, chunk), o))
     todo = [(p,b) for p in paths for b in widths if b!=base]
-    S.arena = o.row_bytes*max(map(row_count, parts), default=1)
+    S.arena = o.row_bytes*max(map(row_count, parts), default=1)//len(S.sections)
     with cf.ThreadPoolExecutor(workers) as pool:
         parts,ref = _float_answers(o, parts); kinds = kinds or tuple(output_kind(np.concatenate(v) if v[0].ndim else v[0]) for v in zip(*ref)); n = sum(map(row_count, parts))
         same,scores = Divergence(kinds),{k:Divergence(kinds) for k in todo}; k = len(todo)
