@@ -18,12 +18,10 @@ sys.path[:0] = [str(HERE)]
 
 def export(file):
     "The float network as quantnb writes it."
-    import mindspore, smollm2 as m
-    from quantnb.all import read_graph
-    from quantnb.deploy.onnx import OnnxGraph
-    net = m.get_model(); x = m.get_inputs(); g = read_graph(net, x)
-    from quantnb.deploy.engine import OrtEngine
-    file.write_bytes(OrtEngine(net, g, x).float.bytes())
+    import mindspore as ms, smollm2 as m
+    from quantnb.all import OrtEngine, Recipe, read_graph, select
+    net = m.get_model(); x = m.get_inputs(); e = OrtEngine(net, select(read_graph(net, x)), x, recipe=Recipe(rounding='nearest', transforms=()))
+    e.calibrate(lambda n: n(ms.Tensor(m.windows('calib')[:1]))); file.write_bytes(e.float.bytes())
 
 
 def windows(part):

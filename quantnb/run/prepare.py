@@ -192,12 +192,12 @@ def measure_sensitivity(self:Prepared,
     rows:int=64, # Samples
     progress=None, # Called with the share that is done
 )->list: # dict(path, w, a, divergence, base), or [] where the engine has no graphs to measure on
-    "Divergence of every layer at every width, the others at 8 bits; a resumed search reads what it had."
+    "Divergence of every layer at every width, the others at 8 bits, or float where activations stay float; a resumed search reads what it had."
     if self.known is not None: return self.known.get('sensitivity', [])
     if self.engine.builder is None: return [] # no graphs to measure on
     c = self.config; a = c.a_bits
     widths = [Bits(w, w if a is None else a[-1]) for w in c.w_bits]+[Bits(c.w_bits[-1], b) for b in (a or [])[:-1]]
-    base = Bits(8, 8 if a is None else a[-1]); measure = lambda widths, rows, paths=None: sensitivities(self.engine.builder, widths, rows=rows, base=base, paths=paths, kinds=self.engine.kinds, progress=progress)
+    base = Bits(32,32) if a==[32] else Bits(8, 8 if a is None else a[-1]); measure = lambda widths, rows, paths=None: sensitivities(self.engine.builder, widths, rows=rows, base=base, paths=paths, kinds=self.engine.kinds, progress=progress)
     try:
         if self.loops(len(widths)): return self.sampled_sensitivity(widths[:len(c.w_bits)], widths[len(c.w_bits):], rows, measure)
         table = measure(widths, sensitivity_rows(self.graph, len(widths), rows))
