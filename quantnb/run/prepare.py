@@ -160,7 +160,7 @@ def warn_of(self:Prepared, first, res):
 # %% ../../nbs/run/01a_prepare.ipynb #c012a
 SENSITIVITY_NODES = 60_000 # operators in all sections that are opened; the runtime opens some hundred in a second
 SENSITIVITY_MACS = 1e11 # multiply-accumulates behind the layers; some ten seconds on two cores without VNNI
-SENSITIVITY_MOST = 60 # times as many, where so few samples as `LEAST` cost more
+SENSITIVITY_MOST = 80 # times as many, where so few samples as `LEAST` cost more
 LEAST = 4 # samples
 
 def sensitivity_rows(
@@ -236,25 +236,18 @@ def sampled_sensitivity(self:Prepared,
     rows:int, # Samples at most
     measure, # Function of (widths, samples, paths) that measures a `Sensitivity`
 )->list: # As `measure_sensitivity`
-    "Some blocks of many, at one or two widths: a layer's divergence for each part of its own error. Other blocks and widths lie between."
-    ls,most = self.graph.quantizable,self.measurable(); groups = alike(ls)
-    near = sorted((b for b in weights if b.w<8), key=lambda b: (abs(b.w-4), b.w)); lower = [b for b in near if near and b.w<near[0].w][:1]
-    for probes in (lower+near[:1], near[:1]):
-        some = sample_of(groups, most//max(1, len([*probes, *acts])))
-        if probes and all(len(ks)>=min(2, len(g)) for g,ks in zip(groups, some)): break
-    else: log.warning('no sensitivities: %d layers in a graph of %d operators would take minutes to measure; the errors of the weights stand in', len(ls), len(self.engine.builder.ops)); return []
-    paths = [g[k].path for g,ks in zip(groups, some) for k in ks]; rows = int(np.clip(SENSITIVITY_MACS/max(1, sum(l.macs for l in ls)*len(paths)*len([*probes, *acts])/2), LEAST, rows))
-    t = measure([*probes, *acts], rows, paths); log.warning('sensitivities: %s layers at %s bits on %d samples; %s widths follow the errors of the weights', f'all {len(ls)}' if len(paths)==len(ls) else f'{len(paths)} of {len(ls)}', ' and '.join(str(b.w) for b in probes), t.rows, 'other' if len(paths)==len(ls) else 'the layers of the other repeated blocks lie between them, and other')
-    return [r for g,ks in zip(groups, some) for r in self.rows_between(t, g, ks, probes, weights, acts)]
-
-@patch
-def rows_between(self:Prepared, table, group, measured, probes, weights, acts):
-    "Rows of all layers of a group, of which those with the numbers `measured` were measured."
-    most = max((table.table[p,b]-table.base for p,b in table.table if b in (*probes, *acts)), default=0.); rise = lambda p, b: max(table.table[p,b]-table.base, 1e-6*most+1e-12)
-    loss = lambda l, w: max(weight_loss(self.engine.quantizer, l, w), 1e-12); n = len(group)
-    importance = np.array([spread_over(n, {k:rise(group[k].path, b)/loss(group[k], b.w) for k in measured}) for b in probes]); moved = {b:spread_over(n, {k:rise(group[k].path, b) for k in measured}) for b in acts}
-    at = lambda k, w: float(np.exp(np.interp(w, [b.w for b in probes], np.log(importance[:,k]))))
-    return [dict(path=l.path, w=b.w, a=b.a, divergence=table.base+float(at(k, b.w)*loss(l, b.w) if b in weights else moved[b][k]), base=table.base) for k,l in enumerate(group) for b in (*weights, *acts)]
+    "As many layers as can be measured, at one width: a layer's divergence for each part of its own error. Those of other blocks lie between, and other widths follow their errors."
+    ls,most,n = self.graph.quantizable,self.measurable(),1+len(acts); groups = alike(ls); some = sample_of(groups, most//n)
+    probe = min((b for b in weights if b.w<8), key=lambda b: (abs(b.w-4), b.w), default=None)
+    if probe is None or any(len(ks)<min(2, len(g)) for g,ks in zip(groups, some)): log.warning('no sensitivities: %d layers in a graph of %d operators would take minutes to measure; the errors of the weights stand in', len(ls), len(self.engine.builder.ops)); return []
+    paths = [g[k].path for g,ks in zip(groups, some) for k in ks]; rows = int(np.clip(SENSITIVITY_MACS/max(1, sum(l.macs for l in ls)*len(paths)*n/2), LEAST, rows)); t = measure([probe,*acts], rows, paths)
+    every = len(paths)==len(ls); between = '' if every else 'the layers of the other repeated blocks lie between them, and '
+    log.warning('sensitivities: %s layers at %d bits on %d samples; %sother widths follow the errors of the weights', f'all {len(ls)}' if every else f'{len(paths)} of {len(ls)}', probe.w, t.rows, between)
+    most = max((t.table[p,b]-t.base for p in paths for b in (probe,*acts)), default=0.); rise = lambda p, b: max(t.table[p,b]-t.base, 1e-6*most+1e-12); loss = lambda l, w: max(weight_loss(self.engine.quantizer, l, w), 1e-12); res = []
+    for g,ks in zip(groups, some):
+        importance = spread_over(len(g), {k:rise(g[k].path, probe)/loss(g[k], probe.w) for k in ks}); moved = {b:spread_over(len(g), {k:rise(g[k].path, b) for k in ks}) for b in acts}
+        res += [dict(path=l.path, w=b.w, a=b.a, divergence=t.base+float(importance[k]*loss(l, b.w) if b in weights else moved[b][k]), base=t.base) for k,l in enumerate(g) for b in (*weights,*acts)]
+    return res
 
 # %% ../../nbs/run/01a_prepare.ipynb #c012g
 def divergence_loss(rows:list)->dict: # (layer path, width of the weights) to loss
