@@ -56,7 +56,7 @@ def blocks(src, dst, bits=4, tables=False):
 def nncf(src, dst, mode='INT8_SYM', **how):
     import onnx, nncf
     if how.pop('data', False): w = windows('calib'); name = onnx.load(str(src)).graph.input[0].name; how['dataset'] = nncf.Dataset([{name: w[k:k+1]} for k in range(len(w))])
-    if mode.startswith('INT4'): how |= dict(ratio=1.0, group_size=64, all_layers=True) # 576 inputs do not divide by 128
+    if mode.startswith('INT4'): how |= dict(ratio=1.0, group_size=64) # 576 inputs do not divide by 128; all_layers=True gives a file that ONNX Runtime does not run
     onnx.save(nncf.compress_weights(onnx.load(str(src)), mode=nncf.CompressWeightsMode[mode], **how), str(dst))
 
 
@@ -83,6 +83,7 @@ def judge(file):
 
 def one(name, src, dst, extra):
     "Make a file and judge it, in a process of its own."
+    import mindspore # before onnx
     begun = time.time()
     if name == 'float': export(dst)
     else:
