@@ -139,18 +139,20 @@ class Table:
     def __init__(self,
         rows, # Dicts
         columns=None, # Key to heading; the keys of the first row if None
-    ): self.rows,self.columns = list(rows),columns or {k:k for k in (rows[0] if rows else {})}
+        most:int=None, # Rows that are shown at once, of more than twice as many; the others are folded. None: all
+    ): self.rows,self.most = list(rows),most; self.columns = columns or {k:k for k in (rows[0] if rows else {})}
     def cells(self): return [[_cell(r.get(k)) for k in self.columns] for r in self.rows]
     def __str__(self):
         rows = [list(self.columns.values()), *self.cells()]; w = [max(len(r[i]) for r in rows) for i in range(len(self.columns))]
         return '\n'.join('  '.join(c.ljust(n) if i==0 else c.rjust(n) for i,(c,n) in enumerate(zip(r,w))) for r in rows)
     __repr__ = __str__
-    def html(self):
+    def html(self, start=0):
         row = lambda cs, t: '<tr>'+''.join(f'<{t}>{html.escape(c)}</{t}>' for c in cs)+'</tr>'
-        return f"<table>{row(self.columns.values(), 'th')}{''.join(row(c, 'td') for c in self.cells())}</table>"
+        return f"<table>{row(self.columns.values(), 'th')}{''.join(row(c, 'td') for c in self.cells()[start:])}</table>"
     def _repr_markdown_(self):
         right = lambda k: any(isinstance(r.get(k), (int,float)) for r in self.rows) and not any(isinstance(r.get(k), str) for r in self.rows)
-        return '|'+'|'.join(self.columns.values())+'|\n|'+''.join('---:|' if right(k) else '---|' for k in self.columns)+'\n'+'\n'.join('|'+'|'.join(map(md_cell, r))+'|' for r in self.cells())
+        n = self.most if self.most and len(self.rows)>2*self.most else len(self.rows); fold = f'\n\n<details><summary>{len(self.rows)-n} more</summary>{self.html(n)}</details>' if n<len(self.rows) else ''
+        return '|'+'|'.join(self.columns.values())+'|\n|'+''.join('---:|' if right(k) else '---|' for k in self.columns)+'\n'+'\n'.join('|'+'|'.join(map(md_cell, r))+'|' for r in self.cells()[:n])+fold
 
 def _cell(v): return '-' if v is None else v if isinstance(v, str) else f'{v:.4g}' if isinstance(v, float) and abs(v)<1e4 else f'{v:,.0f}' if isinstance(v, float) else str(v)
 
@@ -342,7 +344,7 @@ def layers_table(
     rows = [dict(layer=p, bits=str(b), harm=hurt.get(p), importance=corr.get(p), weights=100*float(np.prod(ls[p]['weight_shape']))/n, macs=100*ls[p]['macs']/m) for p,b in strategy.items()]
     rows.sort(key=lambda r: -(r['harm'] if r['harm'] is not None else -1))
     cols = dict(layer='layer', bits='bits', harm='divergence it adds', importance='importance', weights='% of the weights', macs='% of the MACs')
-    return Table(rows, {k:v for k,v in cols.items() if any(r[k] is not None for r in rows)})
+    return Table(rows, {k:v for k,v in cols.items() if any(r[k] is not None for r in rows)}, 24)
 
 def width_share(
     head:dict, # First record of a history

@@ -22,6 +22,9 @@ STRIP = """strip = BitStrip.of(example_layers(), Strategy({'block.conv1':(4,8), 
 def size(_): strip.caption = f"fc has {strip.value['fc'].w} bits"
 strip.observe(size, 'strategy'); tell('strip.json', strip, 'strategy', 'selected', 'past')
 strip"""
+BLOCKS = """deep = [dict(path=f'blocks.{k}.{n}', n=c, macs=c, reason='' if c else 'no weight') for k in range(8) for n,c in (('q',64),('scores',0),('up',256),('down',256))]+[dict(path='head', n=640, macs=640, reason='')]
+blocks = BitStrip(deep, Strategy({l['path']:(4,32) for l in deep if l['n']}), act_candidates=[32]); tell('blocks.json', blocks, 'strategy', 'selected')
+blocks"""
 FRONT = """def record(i, w): return Record(i, Strategy({'a':(w,8), 'b':(8,8)}), metrics=dict(accuracy=90-40/w**2+i*.01, compress_ratio=100-3*w, latency=1+w/8), reward=i/10, missed={} if w>2 else dict(accuracy=.1))
 h = History({}, dict(accuracy='MAX', compress_ratio='MAX', latency='MIN'), Targets(latency=1.9), [record(i, w) for i,w in enumerate((2,3,4,5,6,7,8,8))])
 plot = FrontPlot.of(h); tell('front.json', plot, 'selected', 'x', 'y', 'log_x', 'near', 'n')
@@ -56,13 +59,13 @@ box"""
 
 @pytest.fixture(scope='module')
 def nb(lab, wide):
-    lab.write('widgets.ipynb', [TELL, STRIP, FRONT, GRAPH, HIST, BIG])
+    lab.write('widgets.ipynb', [TELL, STRIP, BLOCKS, FRONT, GRAPH, HIST, BIG])
     nb = lab.open(wide, 'widgets.ipynb')
     nb.locator('.open-big').wait_for(timeout=120_000)
     return nb
 
 def test_bitstrip(lab, wide, nb):
-    s = nb.locator('.qnb-bitstrip'); cell = lambda p, what='w': s.locator(f'[data-path="{p}"][data-what="{what}"]')
+    s = nb.locator('.qnb-bitstrip').first; cell = lambda p, what='w': s.locator(f'[data-path="{p}"][data-what="{what}"]')
     bits = lambda p, w, a=8: lab.state('strip.json', lambda s: s['selected']==p and s['strategy'][p]==dict(w=w, a=a))
     fc = cell('fc'); fc.click()
     bits('fc', 2) # 8 was the last candidate
@@ -78,6 +81,15 @@ def test_bitstrip(lab, wide, nb):
     stem = cell('stem'); stem.hover(); expect(s.locator('.qnb-tip')).to_contain_text('excluded by the configuration')
     stem.click(); got = lab.state('strip.json', dict(selected='stem')); assert 'stem' not in got['strategy'] # float stays float
     expect(s.locator('.qnb-detail')).to_contain_text('excluded by the configuration')
+
+def test_repeated_blocks_are_a_grid(lab, wide, nb):
+    s = nb.locator('.qnb-bitstrip').nth(1); cell = lambda p: s.locator(f'[data-path="{p}"][data-what="w"]')
+    assert s.locator('.qnb-kind .qnb-label').all_text_contents()==['q','up','down'] and s.locator('.qnb-first .qnb-name').all_text_contents()==[*'01234567']
+    expect(s.locator('.qnb-row.qnb-kind').first.locator('.qnb-layer')).to_have_count(8); expect(s.locator('.qnb-rows')).to_contain_text('8 layers without weights of their own'); expect(s.locator('.qnb-sum')).to_contain_text('activations float')
+    x = lambda p: round(cell(p).bounding_box()['x']); assert x('blocks.3.q')==x('blocks.3.up')==x('blocks.3.down')<x('blocks.4.q')
+    cell('blocks.3.up').click(); lab.state('blocks.json', lambda s: s['strategy']['blocks.3.up']['w']==8)
+    wide.keyboard.press('ArrowRight'); expect(cell('blocks.4.up')).to_be_focused() # along the kind, to the next block
+    wide.keyboard.press('2'); lab.state('blocks.json', lambda s: s['selected']=='blocks.4.up' and s['strategy']['blocks.4.up']==dict(w=2, a=32))
 
 def test_front(lab, wide, nb):
     s = nb.locator('.qnb-front').first; canvas = s.locator('.qnb-canvas')
@@ -117,9 +129,9 @@ def test_histogram(lab, wide, nb):
 def test_theme(wide, nb):
     "Dark and light follow the page, without knowing the host."
     wide.evaluate("document.querySelector('.jp-NotebookPanel').style.cssText += ';--jp-layout-color0:#111'; document.body.dataset.test = 1")
-    expect(nb.locator('.qnb-bitstrip')).to_have_class(re.compile('qnb-dark'))
+    expect(nb.locator('.qnb-bitstrip').first).to_have_class(re.compile('qnb-dark'))
     wide.evaluate("document.querySelector('.jp-NotebookPanel').style.removeProperty('--jp-layout-color0'); document.body.dataset.test = 2")
-    expect(nb.locator('.qnb-bitstrip')).not_to_have_class(re.compile('qnb-dark'))
+    expect(nb.locator('.qnb-bitstrip').first).not_to_have_class(re.compile('qnb-dark'))
 
 def test_large(wide, nb):
     "2,000 episodes of 100 layers, and 50 more, one at a time."
