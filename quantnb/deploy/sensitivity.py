@@ -21,15 +21,20 @@ from .qdq import *
 from .qdq import CLIP, HEAVY, POOL
 
 # %% ../../nbs/deploy/05_sensitivity.ipynb #c005
+def _changed(pieces, base):
+    "Tensors that differ from those of a graph whose pieces are the set `base`."
+    dirty = set()
+    for n in pieces:
+        if n.bytes not in base or not dirty.isdisjoint(n.ins): dirty.update(n.outs)
+    return dirty
+
+# %% ../../nbs/deploy/05_sensitivity.ipynb #c005d
 _fused = HEAVY|POOL|CLIP|{'Add','Concat'}
 
 def _suffix(pieces, base, outputs):
     "(pieces of the suffix, names of the tensors it reads) for pieces that differ from those of the set `base`."
-    dirty,made = set(),{}
-    for k,n in enumerate(pieces):
-        made.update(dict.fromkeys(n.outs, k))
-        if n.bytes not in base or not dirty.isdisjoint(n.ins): dirty.update(n.outs)
-    keep,cut,todo,seen = set(),{},[(o,False) for o in outputs],set()
+    dirty,made = _changed(pieces, base),{t:k for k,n in enumerate(pieces) for t in n.outs}
+    keep,cut,todo,seen = set(),{},[(o,False) for o in outputs],set() # the flag: a QuantizeLinear reads it, so its operator must come along
     while todo:
         t,closing = todo.pop()
         if not t or (t,closing) in seen: continue
@@ -82,6 +87,40 @@ class Sensitivity:
         row = lambda p: f'|{md_cell(p)}|'+'|'.join(f'{self.table[p,b]:.2g}' if (p,b) in self.table else '' for b in bs)+'|'
         return f"|layer|{'|'.join(map(str, bs))}|\n|---|{'---:|'*len(bs)}\n"+'\n'.join(map(row, ps))+f'\n\nall others at {str(next(iter(self.strategy.values())))}: {self.base:.2g}; {self.rows} samples, {self.seconds:.2f} s'
 
+# %% ../../nbs/deploy/05_sensitivity.ipynb #c010
+@patch
+def run(self:_Suffixes, todo, parts, ref, scores, same, pool, limit):
+    "Run as many suffixes as may be open at once and judge each part's outputs; gives back what is left to do."
+    made,size,n = [],0,0
+    for n,(p,b) in enumerate(todo, 1):
+        m = self.of(Strategy({**self.st, p:b}))
+        if m is not None: made.append(((p,b), m)); size += self.session_bytes+self.arena+self.b.nbytes([i for o in m[0] for i in o.ins if i in self.b.inits]) # each reader packs its own copy
+        if size>limit: break
+    need = list(dict.fromkeys(t for _,m in made for t in m[2] if t not in self.inputs)); names = [*self.outputs, *need]
+    base = self.capture(need); made = list(pool.map(lambda o: (o[0], self.open(*o[1]), *o[1][2:]), made))
+    for k,x in enumerate(parts):
+        v = dict(zip(names, base.run(names, dict(zip(self.inputs, x))))); v.update(zip(self.inputs, x))
+        if same.parts<len(parts): same.update(ref[k], [v[t] for t in self.outputs])
+        for key,r in pool.map(lambda o: (o[0], dict(zip(o[3], o[1].run(None, {t:v[t] for t in o[2]})))), made): scores[key].update(ref[k], [r.get(t, v[t]) for t in self.outputs])
+    return todo[n:]
+
+# %% ../../nbs/deploy/05_sensitivity.ipynb #c009a
+def _parts(inputs, rows, chunk, o):
+    "At most `rows` samples, a few at a time, of inputs that the graph takes."
+    n = 0
+    for xs in inputs:
+        for p in cut(xs, chunk) if o.dynamic else [xs]:
+            if n>=rows: return
+            yield tuple(o.feed(p).values()); n += row_count(p)
+
+def _float_answers(o, parts):
+    "(parts, what the float graph answers to each), as many as their outputs' bytes allow."
+    f,ref,size = o.open(),[],0
+    for x in parts:
+        ref.append(f.run(None, o.feed(x))); size += sum(a.nbytes for a in ref[-1])
+        if size>WORK//2: break
+    return parts[:len(ref)],ref
+
 # %% ../../nbs/deploy/05_sensitivity.ipynb #c009
 def sensitivities(
     builder:QdqBuilder, # Of a calibrated network
@@ -112,36 +151,3 @@ def sensitivities(
     b0 = same.value
     table = {(p,base):b0 for p in paths}|{k: d.value if d.parts else b0 for k,d in scores.items()}
     return Sensitivity({(p,b):table[p,b] for p in paths for b in [*widths, *[base]*(base not in widths)]}, b0, st, n, time.monotonic()-t0)
-
-def _float_answers(o, parts):
-    "(parts, what the float graph answers to each), as many as their outputs' bytes allow."
-    f,ref,size = o.open(),[],0
-    for x in parts:
-        ref.append(f.run(None, o.feed(x))); size += sum(a.nbytes for a in ref[-1])
-        if size>WORK//2: break
-    return parts[:len(ref)],ref
-
-def _parts(inputs, rows, chunk, o):
-    "At most `rows` samples, a few at a time, of inputs that the graph takes."
-    n = 0
-    for xs in inputs:
-        for p in cut(xs, chunk) if o.dynamic else [xs]:
-            if n>=rows: return
-            yield tuple(o.feed(p).values()); n += row_count(p)
-
-# %% ../../nbs/deploy/05_sensitivity.ipynb #c010
-@patch
-def run(self:_Suffixes, todo, parts, ref, scores, same, pool, limit):
-    "Run as many suffixes as may be open at once and judge each part's outputs; gives back what is left to do."
-    made,size,n = [],0,0
-    for n,(p,b) in enumerate(todo, 1):
-        m = self.of(Strategy({**self.st, p:b}))
-        if m is not None: made.append(((p,b), m)); size += self.session_bytes+self.arena+self.b.nbytes([i for o in m[0] for i in o.ins if i in self.b.inits]) # each reader packs its own copy
-        if size>limit: break
-    need = list(dict.fromkeys(t for _,m in made for t in m[2] if t not in self.inputs)); names = [*self.outputs, *need]
-    base = self.capture(need); made = list(pool.map(lambda o: (o[0], self.open(*o[1]), *o[1][2:]), made))
-    for k,x in enumerate(parts):
-        v = dict(zip(names, base.run(names, dict(zip(self.inputs, x))))); v.update(zip(self.inputs, x))
-        if same.parts<len(parts): same.update(ref[k], [v[t] for t in self.outputs])
-        for key,r in pool.map(lambda o: (o[0], dict(zip(o[3], o[1].run(None, {t:v[t] for t in o[2]})))), made): scores[key].update(ref[k], [r.get(t, v[t]) for t in self.outputs])
-    return todo[n:]
