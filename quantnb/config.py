@@ -425,6 +425,7 @@ class Hyperparameter(Section):
     range:list[Any] # Widths in bits
     def rules(self): return [('range', o) for o in _candidates(self.range)]
 
+# %% ../nbs/01_config.ipynb #c050b
 def _regex(v):
     try: re.compile(v); return v
     except (re.error,OverflowError,RecursionError) as e: raise ValueError(f'{_shown(v)} is no regular expression: {e}') from None
@@ -462,6 +463,7 @@ class QuantSettings(Section):
     bias:str|dict[str,Any]|None=None # How biases are corrected; as `bias_correction` says if it is not given
     layers:dict[Regex, dict[Literal['ranges','rounding','bias'], Any]]={} # Path to the methods of layers that differ
 
+# %% ../nbs/01_config.ipynb #c054c
 class Trainer(Section):
     type:Literal['QuantTrainer']='QuantTrainer' # The only one
     seed:Annotated[int, Field(ge=0, lt=2**32)]=0 # Of everything random
@@ -489,6 +491,7 @@ def _host_problem(v):
 
 def _placeholder(v): return not (v or '').strip() or bool(re.search(r'//x(\.x)+|:x\b|[<>]', v))
 
+# %% ../nbs/01_config.ipynb #c056b
 class DeviceSettings(Section):
     type:Literal['DeviceEvaluator']='DeviceEvaluator' # The only one
     custom:str='QuantCustomEvaluator' # Registered name
@@ -648,6 +651,7 @@ def _owners(layout): # key to the sections that have it
     return {k: [p for p in ps if p not in _LAST or len(ps)==1] for k,ps in at.items()}
 OWNERS = _owners(LAYOUT)
 
+# %% ../nbs/01_config.ipynb #c072b
 @functools.cache
 def step_class(
     settings, # Subclass of `Policy`
@@ -800,6 +804,7 @@ def _set(doc, key, value, step):
         except (TypeError,IndexError): return Mistake('.'.join(map(str, path)), f'there is nothing below {".".join(map(str, path[:i])) or "the top"} to set{doc.given}')
     doc.sets.add(path)
 
+# %% ../nbs/01_config.ipynb #c089c
 def _pairs(doc, sets, overrides, problems):
     "Keys and values of all `key=value` texts, then of all keywords."
     pairs = []
@@ -848,6 +853,7 @@ def read_text(
         what = 'there is no such file' if isinstance(e, FileNotFoundError) else 'this is a folder' if path.is_dir() else f'cannot be read: {e.strerror}'
         raise ConfigError([Mistake('', f'{what}{did_you_mean(path.name, there)}')], str(path)) from None
 
+# %% ../nbs/01_config.ipynb #c092b
 def read_doc(
     text, # YAML
 )->Doc:
@@ -855,6 +861,16 @@ def read_doc(
     data,lines = _read(text)
     if not isinstance(data, dict): raise ConfigError([Mistake('', 'the file is empty' if data is None else f'keys with values are needed, not {_shown(data)}', 0)])
     return Doc(data, lines)
+
+# %% ../nbs/01_config.ipynb #c093a
+def _renamed(doc, step):
+    "Older names of keys become those of today."
+    for old,new in OLDER.items():
+        old = (step, *old[1:])
+        if doc.has(old) and new not in doc.at(old[:-1]):
+            doc.rename(old, new)
+            if old[-1]=='latency_acc_ratio': doc.at(old[:-1]).setdefault('metric_to_reward', 'latency')
+            if old[-1]=='low_bits' and doc.at(old[:-1])[new]=='int4': doc.at(old[:-1])[new] = 'packed'
 
 # %% ../nbs/01_config.ipynb #c093
 def _parse(text, path, sets, overrides, check_paths, given='given on the command line'):
@@ -865,12 +881,7 @@ def _parse(text, path, sets, overrides, check_paths, given='given on the command
     if step: step = _StepName(step, _settings(doc, step, pairs))
     for k,v in pairs:
         if bad := _set(doc, k, v, step or 'nas'): problems.append(bad)
-    for old,new in OLDER.items():
-        old = (step, *old[1:])
-        if doc.has(old) and new not in doc.at(old[:-1]):
-            doc.rename(old, new)
-            if old[-1]=='latency_acc_ratio': doc.at(old[:-1]).setdefault('metric_to_reward', 'latency')
-            if old[-1]=='low_bits' and doc.at(old[:-1])[new]=='int4': doc.at(old[:-1])[new] = 'packed'
+    _renamed(doc, step)
     for k in ('general','register'): doc.data.setdefault(k, {})
     context = dict(dir=folder, check_paths=check_paths)
     found = {}

@@ -49,16 +49,16 @@ def _config(targets, bits, act_bits, objectives, metric_name, settings):
     "A `Config` from keywords."
     directions = dict(objectives) if isinstance(objectives, dict) else {}
     if directions.setdefault('accuracy', targets.direction)!=targets.direction and targets.direction!='MAX': raise InputError('objectives and targets disagree on the direction of the accuracy', 'say MIN in both')
-    s = dict(objective_keys=list(objectives), acc_threshold=targets.accuracy, acc_threshold_mode=targets.mode,
+    search = dict(objective_keys=list(objectives), acc_threshold=targets.accuracy, acc_threshold_mode=targets.mode,
         compress_threshold=targets.compress_ratio, latency_threshold=targets.latency, latency_threshold_mode=targets.latency_mode, objectives=directions)
-    hp = [dict(key='network.bit_candidates', range=list(bits))] + ([dict(key='network.act_bit_candidates', range=list(act_bits))] if act_bits else [])
-    d = dict(pipeline=['nas'], nas=dict(model=dict(model_desc=dict(common=dict(network='net'))), search_space=dict(hyperparameters=hp),
-        search_algorithm={k:v for k,v in s.items() if v is not None}, trainer=dict(custom_eval=dict(type='evaluate', metric_name=metric_name)),
-        evaluator=dict(device_evaluator=dict(hardware='CPU'))))
-    try: c = parse(json.dumps(d), **settings)
+    widths = [dict(key='network.bit_candidates', range=list(bits))] + ([dict(key='network.act_bit_candidates', range=list(act_bits))] if act_bits else [])
+    step = dict(model=dict(model_desc=dict(common=dict(network='net'))), search_space=dict(hyperparameters=widths), search_algorithm={k:v for k,v in search.items() if v is not None},
+        trainer=dict(custom_eval=dict(type='evaluate', metric_name=metric_name)), evaluator=dict(device_evaluator=dict(hardware='CPU')))
+    try: c = parse(json.dumps(dict(pipeline=['nas'], nas=step)), **settings)
     except ConfigError as e: raise ConfigError([Mistake(p.key.removeprefix('nas.'), p.text) for p in e.problems], 'Task') from None
     return c.model_copy(update=dict(dir=str(Path.cwd()), source=''))
 
+# %% ../nbs/03_task.ipynb #c007a
 def _without_own_policy(c):
     "The configuration with what every algorithm has of its settings."
     common = Policy(**{k: getattr(c.policy, k) for k in c.policy.model_fields_set&set(Policy.model_fields)})
@@ -76,34 +76,6 @@ def replace(self:Task,
     t = copy.copy(self); t.config = new.model_copy(update=dict(path=c.path, dir=c.dir, source=''))
     return t
 
-# %% ../nbs/03_task.ipynb #c009
-@patch(cls_method=True)
-def from_yaml(cls:Task,
-    path, # A yml
-    sets=(), # 'dotted.key=value' texts that win over the file
-    **overrides, # Short keys that win over the file: max_episode=30
-):
-    "The task that a yml describes."
-    return cls.from_config(load(path, sets, **overrides))
-
-@patch(cls_method=True)
-def from_config(cls:Task,
-    config:Config, # Checked
-):
-    "The task of a configuration."
-    fns = import_functions(config); config = config.checked(); roles = config.roles
-    t = cls.__new__(cls); t.config,t.folder,t.scripted = config,config.dir,True
-    file = config.model.model_desc.common.network.file
-    if 'network' not in fns and not file: raise InputError('the yml names no function that returns the network', 'write it as model.model_desc.common.network')
-    if 'evaluate' not in fns: raise InputError('the yml names no function that evaluates the network', 'write it as trainer.custom_eval')
-    conf = {k: role_config(roles[k], config.dir) if k in roles else ConfigDict() for k in fns}
-    specs = config.model.model_desc.common.specs
-    t._net = file or (lambda: ask(fns['network'], config=conf['network']))
-    t._inputs = (lambda: ask(fns['inputs'], config=conf['inputs'])) if 'inputs' in fns else specs
-    portion = config.trainer.calib_portion
-    t.fns = dict(reward=fns.get('reward')) | {k: (lambda net,k=k: call(fns[k], model=net, config=conf[k], calib_portion=portion)) if k in fns else None for k in ('calib','evaluate','confirm','test')}
-    return t
-
 # %% ../nbs/03_task.ipynb #c010
 def _is_cell(o):
     from mindspore import nn
@@ -113,38 +85,43 @@ def _is_cell(o):
 def is_file(self:Task)->bool: return isinstance(self._net, (str,Path)) # whether the network is an ONNX file
 
 @patch(as_prop=True)
-def file(self:Task)->'OnnxFile':
-    "The ONNX file; opened once."
-    if '_file' not in self.__dict__:
-        from quantnb.deploy.onnx_engine import OnnxFile
-        self.__dict__['_file'] = OnnxFile(self._net)
-    return self.__dict__['_file']
+def net(self:Task)->'Cell': # In evaluation mode
+    "The trained network; loaded once."
+    if self.is_file: return self.file.read(self.inputs)
+    if '_loaded' not in self.__dict__: self.adopt(self._load())
+    return self.__dict__['_loaded']
+
+@patch
+def _load(self:Task):
+    n = self._net
+    if not _is_cell(n):
+        import mindspore as ms
+        ms.set_context(mode=ms.GRAPH_MODE) # the script may choose another
+        n = n()
+    if isinstance(n, (tuple,list)) and n and _is_cell(n[0]): n = n[0]
+    if not _is_cell(n): raise InputError(f'the network function returned {type(n).__name__}, not a Cell', 'return the network with its weights loaded')
+    return n
+
+# %% ../nbs/03_task.ipynb #c010c
+@patch
+def adopt(self:Task,
+    net:'Cell', # Answers as the network does
+): self.__dict__['_loaded'] = net.set_train(False)
 
 @patch(as_prop=True)
 def total(self:Task)->int: # Numbers
     "How many numbers all weights of the network hold."
     return self.net.total if self.is_file else sum(int(math.prod(p.shape)) for p in self.net.get_parameters())
 
+# %% ../nbs/03_task.ipynb #c010g
 @patch(as_prop=True)
-def net(self:Task)->'Cell': # In evaluation mode
-    "The trained network; loaded once."
-    n = self.__dict__.get('_loaded')
-    if self.is_file: return self.file.read(self.inputs)
-    if n is None:
-        n = self._net
-        if not _is_cell(n):
-            import mindspore as ms
-            ms.set_context(mode=ms.GRAPH_MODE) # the script may choose another
-            n = n()
-        if isinstance(n, (tuple,list)) and n and _is_cell(n[0]): n = n[0]
-        if not _is_cell(n): raise InputError(f'the network function returned {type(n).__name__}, not a Cell', 'return the network with its weights loaded')
-        self.__dict__['_loaded'] = n.set_train(False)
-    return self.__dict__['_loaded']
-
-@patch
-def adopt(self:Task,
-    net:'Cell', # Answers as the network does
-): self.__dict__['_loaded'] = net.set_train(False)
+def _both(self:Task):
+    if '_got' not in self.__dict__:
+        x = self._inputs() if callable(self._inputs) else self._inputs
+        if self.is_file: self.__dict__['_got'] = self._arrays(x),self.file.names; return self._got
+        if x is None: raise InputError('the task has no inputs', 'name a function at model_desc.common.multiple_inputs, or give input_shape')
+        self.__dict__['_got'] = as_inputs(x)
+    return self.__dict__['_got']
 
 @patch(as_prop=True)
 def inputs(self:Task)->tuple: # Tensors
@@ -156,14 +133,14 @@ def input_names(self:Task)->tuple: # Or None
     "Keywords of the inputs if the network is fed by keyword."
     return self._both[1]
 
+# %% ../nbs/03_task.ipynb #c010j
 @patch(as_prop=True)
-def _both(self:Task):
-    if '_got' not in self.__dict__:
-        x = self._inputs() if callable(self._inputs) else self._inputs
-        if self.is_file: self.__dict__['_got'] = self._arrays(x),self.file.names; return self._got
-        if x is None: raise InputError('the task has no inputs', 'name a function at model_desc.common.multiple_inputs, or give input_shape')
-        self.__dict__['_got'] = as_inputs(x)
-    return self.__dict__['_got']
+def file(self:Task)->'OnnxFile':
+    "The ONNX file; opened once."
+    if '_file' not in self.__dict__:
+        from quantnb.deploy.onnx_engine import OnnxFile
+        self.__dict__['_file'] = OnnxFile(self._net)
+    return self.__dict__['_file']
 
 @patch
 def _arrays(self:Task, x):
@@ -193,6 +170,7 @@ def run_calib(self:Task,
     if n is None or not hasattr(r, '__iter__') or isinstance(r, (str,dict)): return r
     return itertools.islice(r, max(1, math.ceil(self.config.trainer.calib_portion*n)))
 
+# %% ../nbs/03_task.ipynb #c012d
 @patch
 def run(self:Task,
     role:str, # 'evaluate', 'confirm' or 'test'
@@ -212,6 +190,34 @@ def metric_name(self:Task,
     t = self.config.trainer
     own = {'confirm':t.custom_confirm, 'test':t.custom_test}.get(role)
     return (own and own.metric_name) or (t.custom_eval and t.custom_eval.metric_name)
+
+# %% ../nbs/03_task.ipynb #c009
+@patch(cls_method=True)
+def from_yaml(cls:Task,
+    path, # A yml
+    sets=(), # 'dotted.key=value' texts that win over the file
+    **overrides, # Short keys that win over the file: max_episode=30
+):
+    "The task that a yml describes."
+    return cls.from_config(load(path, sets, **overrides))
+
+@patch(cls_method=True)
+def from_config(cls:Task,
+    config:Config, # Checked
+):
+    "The task of a configuration."
+    fns = import_functions(config); config = config.checked(); roles = config.roles
+    t = cls.__new__(cls); t.config,t.folder,t.scripted = config,config.dir,True
+    file = config.model.model_desc.common.network.file
+    if 'network' not in fns and not file: raise InputError('the yml names no function that returns the network', 'write it as model.model_desc.common.network')
+    if 'evaluate' not in fns: raise InputError('the yml names no function that evaluates the network', 'write it as trainer.custom_eval')
+    conf = {k: role_config(roles[k], config.dir) if k in roles else ConfigDict() for k in fns}
+    specs = config.model.model_desc.common.specs
+    t._net = file or (lambda: ask(fns['network'], config=conf['network']))
+    t._inputs = (lambda: ask(fns['inputs'], config=conf['inputs'])) if 'inputs' in fns else specs
+    portion = config.trainer.calib_portion
+    t.fns = dict(reward=fns.get('reward')) | {k: (lambda net,k=k: call(fns[k], model=net, config=conf[k], calib_portion=portion)) if k in fns else None for k in ('calib','evaluate','confirm','test')}
+    return t
 
 # %% ../nbs/03_task.ipynb #c018
 def _lesson_net(seed):

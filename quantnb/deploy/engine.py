@@ -41,7 +41,7 @@ class OrtEngine(Engine):
         self.sim = QuantNet(net, graph, inputs, names, recipe)
         self.graph,self.quantizer,self.meter = self.sim.graph,self.sim.quantizer,Meter()
         self._reference = None
-    name,storage = 'onnxruntime',STORAGE['packed'] # how its files hold narrow weights; whoever opens the engine may change it before calibration
+    name,storage = 'onnxruntime',STORAGE['packed'] # how its files hold narrow weights; the opener of the engine may change it before calibration
     @property
     def simulation(self): return self.sim
     @property
@@ -51,21 +51,28 @@ class OrtEngine(Engine):
     @property
     def builder(self): return self.deployed.top.builder
 
+# %% ../../nbs/deploy/04_engine.ipynb #c005c
 @patch
-def calibrate(self:OrtEngine,
-    run, # Function of a network: the user's calibration
-)->dict: # Layer path to `Observer`
-    "Write the float graph that strategies are assembled from, and observe on it what the user's function feeds."
-    self.deployed = Deployed(self.like, self.quantizer, self.inputs, self.names, self.storage, self.workers, self.meter, answer=self.sim.first)
-    self.float_outputs = self._reference = None; before = dict(self.quantizer.params)
-    try: res = self.observe(run)
-    except (NotFinite, KeyboardInterrupt): raise
-    except Exception as x: # what the graphs refuse, the simulation may take; a fault of the user's own is met again there
-        log.info('the calibration runs on the simulation: %s: %s', type(x).__name__, x); res = self.sim.calibrate(run)
-    self.sim.forget(); q = self.quantizer; q.apart |= self.deployed.called
-    if q.transform(res) or any(q.params[k] is not v for k,v in before.items()): self.sim.write(q.params); return self.calibrate(run) # graphs of the transformed network
-    return res
+def net(self:OrtEngine,
+    strategy:Strategy=None, # Widths; None for the float graph
+)->nn.Cell: # What the user's functions are given
+    "Stage 4: the deployed graph of a strategy."
+    return self.deployed.net(strategy)
 
+@patch
+def forward(self:OrtEngine, net, *xs):
+    "Outputs of a façade, called as the network's inputs are given, as arrays."
+    if own_call(self.like): xs = [ms.Tensor(x) if isinstance(x, np.ndarray) else x for x in xs] # the user's code, which computes with Tensors
+    r = net(**dict(zip(self.names, xs))) if self.names else net(*xs)
+    return tuple(o.asnumpy() for o in (r if isinstance(r, (tuple,list)) else (r,)) if isinstance(o, ms.Tensor))
+
+@patch
+def feed_batch(self:OrtEngine, b):
+    "One batch of an iterable; labels beyond the network's inputs are left out."
+    if isinstance(b, dict): b = [b[k] for k in self.names] if self.names else list(b.values())
+    self.forward(self.net(None), *[o if isinstance(o, ms.Tensor) else ms.Tensor(np.asarray(o)) for o in (b if isinstance(b, (tuple,list)) else [b])][:len(self.inputs)])
+
+# %% ../../nbs/deploy/04_engine.ipynb #c005g
 @patch
 def observe(self:OrtEngine, run)->dict: # Layer path to `Observer`
     "Stage 5 on the float graphs: faster than in MindSpore, and a batch is cut by bytes."
@@ -86,18 +93,21 @@ def observe(self:OrtEngine, run)->dict: # Layer path to `Observer`
     self.quantizer.calibrated(obs, ins or [tuple(x.asnumpy() for x in self.inputs)])
     return obs
 
+# %% ../../nbs/deploy/04_engine.ipynb #c005j
 @patch
-def feed_batch(self:OrtEngine, b):
-    "One batch of an iterable; labels beyond the network's inputs are left out."
-    if isinstance(b, dict): b = [b[k] for k in self.names] if self.names else list(b.values())
-    self.forward(self.net(None), *[o if isinstance(o, ms.Tensor) else ms.Tensor(np.asarray(o)) for o in (b if isinstance(b, (tuple,list)) else [b])][:len(self.inputs)])
-
-@patch
-def net(self:OrtEngine,
-    strategy:Strategy=None, # Widths; None for the float graph
-)->nn.Cell: # What the user's functions are given
-    "Stage 4: the deployed graph of a strategy."
-    return self.deployed.net(strategy)
+def calibrate(self:OrtEngine,
+    run, # Function of a network: the user's calibration
+)->dict: # Layer path to `Observer`
+    "Write the float graph that strategies are assembled from, and observe on it what the user's function feeds."
+    self.deployed = Deployed(self.like, self.quantizer, self.inputs, self.names, self.storage, self.workers, self.meter, answer=self.sim.first)
+    self.float_outputs = self._reference = None; before = dict(self.quantizer.params)
+    try: res = self.observe(run)
+    except (NotFinite, KeyboardInterrupt): raise
+    except Exception as x: # what the graphs refuse, the simulation may take; a fault of the user's own is met again there
+        log.info('the calibration runs on the simulation: %s: %s', type(x).__name__, x); res = self.sim.calibrate(run)
+    self.sim.forget(); q = self.quantizer; q.apart |= self.deployed.called
+    if q.transform(res) or any(q.params[k] is not v for k,v in before.items()): self.sim.write(q.params); return self.calibrate(run) # graphs of the transformed network
+    return res
 
 # %% ../../nbs/deploy/04_engine.ipynb #c006
 @patch(as_prop=True)
@@ -105,13 +115,6 @@ def reference(self:OrtEngine):
     "The simulation in MindSpore that rounds where the file rounds; made when it is first asked for."
     if self._reference is None: self._reference = Reference(self.like, self.inputs, self.names, self.builder) if any(n.op=='Conv' for n in self.builder.ops) else self.sim
     return self._reference
-
-@patch
-def forward(self:OrtEngine, net, *xs):
-    "Outputs of a façade, called as the network's inputs are given, as arrays."
-    if own_call(self.like): xs = [ms.Tensor(x) if isinstance(x, np.ndarray) else x for x in xs] # the user's code, which computes with Tensors
-    r = net(**dict(zip(self.names, xs))) if self.names else net(*xs)
-    return tuple(o.asnumpy() for o in (r if isinstance(r, (tuple,list)) else (r,)) if isinstance(o, ms.Tensor))
 
 @patch
 def answers(self:OrtEngine,
@@ -126,5 +129,3 @@ def answers(self:OrtEngine,
         if n>=rows or size>WORK//4: break # logits of a vocabulary for every token are gigabytes soon
     self.meter.calls,self.meter.samples = c,s
     return join(outs)
-
-

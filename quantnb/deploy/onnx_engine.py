@@ -40,24 +40,32 @@ class Feeds:
         odd = next((v for v in self.inputs if v.type.tensor_type.elem_type not in numpy_type), None)
         if odd is not None: raise InputError(f'{file}: its input {odd.name!r} is no array of numbers (type {odd.type.tensor_type.elem_type})', 'export it with inputs that are tensors of numbers')
         self.types = [numpy_type[v.type.tensor_type.elem_type] for v in self.inputs]; self.dims = [dims_of(v) for v in self.inputs]
-    def __call__(self, args, kwargs)->dict: # Input name to array, in the file's order
-        "Raise `InputError` for an input that is missing, unknown, given twice, or of a shape that the file does not take."
-        say = lambda what, remedy='': InputError(f'{self.file}: {what}', remedy or f'call the network with its inputs {", ".join(map(self.shown, range(len(self.names))))}, by position or by name')
-        if len(args)>len(self.names): raise say(f'{len(args)} inputs are fed, and the network takes {len(self.names)}')
-        got = dict(zip(self.names, args))
-        for k,v in kwargs.items():
-            if k not in self.names: raise say(f'there is no input {k!r}{did_you_mean(k, self.names)}')
-            if k in got: raise say(f'the input {k!r} is fed by position and by name')
-            got[k] = v
-        lost = [k for k in self.names if k not in got]
-        if lost: raise say(f'the functions do not feed the input {", ".join(map(repr, lost))}')
-        res = {}
-        for i,(k,t,d) in enumerate(zip(self.names, self.types, self.dims)):
-            try: a = res[k] = np.asarray(got[k].asnumpy() if isinstance(got[k], ms.Tensor) else got[k], t, order='C')
-            except (TypeError,ValueError) as e: raise say(f'the input {k!r} is a {type(got[k]).__name__}, no array of {np.dtype(t).name} ({e})') from None
-            if d is not None and (a.ndim!=len(d) or any(isinstance(e, int) and e!=n for e,n in zip(d, a.shape))): raise say(f'the input {self.shown(i)} is fed with the shape {list(a.shape)}')
-        return res
     def shown(self, i): return f'{self.names[i]}{"" if self.dims[i] is None else [*("?" if e is None else e for e in self.dims[i])]}'.replace("'", '')
+    def wrong(self, what): return InputError(f'{self.file}: {what}', f'call the network with its inputs {", ".join(map(self.shown, range(len(self.names))))}, by position or by name')
+
+# %% ../../nbs/deploy/04a_onnx_engine.ipynb #c005a
+@patch
+def bound(self:Feeds, args, kwargs)->dict: # Input name to what was given
+    "`InputError` for an input that is missing, unknown, or given twice."
+    if len(args)>len(self.names): raise self.wrong(f'{len(args)} inputs are fed, and the network takes {len(self.names)}')
+    got = dict(zip(self.names, args))
+    for k,v in kwargs.items():
+        if k not in self.names: raise self.wrong(f'there is no input {k!r}{did_you_mean(k, self.names)}')
+        if k in got: raise self.wrong(f'the input {k!r} is fed by position and by name')
+        got[k] = v
+    lost = [k for k in self.names if k not in got]
+    if lost: raise self.wrong(f'the functions do not feed the input {", ".join(map(repr, lost))}')
+    return got
+
+@patch
+def __call__(self:Feeds, args, kwargs)->dict: # Input name to array, in the file's order
+    "As `bound`, each as an array of the file's type; `InputError` for a shape that the file does not take."
+    got,res = self.bound(args, kwargs),{}
+    for i,(k,t,d) in enumerate(zip(self.names, self.types, self.dims)):
+        try: a = res[k] = np.asarray(got[k].asnumpy() if isinstance(got[k], ms.Tensor) else got[k], t, order='C')
+        except (TypeError,ValueError) as e: raise self.wrong(f'the input {k!r} is a {type(got[k]).__name__}, no array of {np.dtype(t).name} ({e})') from None
+        if d is not None and (a.ndim!=len(d) or any(isinstance(e, int) and e!=n for e,n in zip(d, a.shape))): raise self.wrong(f'the input {self.shown(i)} is fed with the shape {list(a.shape)}')
+    return res
 
 # %% ../../nbs/deploy/04a_onnx_engine.ipynb #c006
 class OnnxNet:
@@ -76,8 +84,6 @@ class OnnxNet:
         return self
 
 # %% ../../nbs/deploy/04a_onnx_engine.ipynb #c011
-class _Fed(BaseException): "Ends a user's function at its first forward; no `Exception`, so that it is not swallowed."
-
 class OnnxFile:
     "A network that comes as an ONNX file."
     def __init__(self,
@@ -87,39 +93,49 @@ class OnnxFile:
         self.feeds = Feeds([v for v in self.model.graph.input if v.name not in const], self.path); self.names,self.float = self.feeds.names,None
         self.outputs = tuple(v.name for v in self.model.graph.output)
     def __repr__(self): return f'OnnxFile({self.path.name})'
-    def first(self,
-        run, # Function of a network, which may return batches
-    )->tuple: # Arrays of the first forward, one row where rows are free; None if there was none
-        "What a function of the user feeds first."
-        got = []
-        def stop(feed): got.append(feed); raise _Fed()
-        net = OnnxNet(self.feeds, stop, self.outputs)
-        try:
-            r = run(net)
-            if hasattr(r, '__iter__') and not isinstance(r, (str,dict,np.ndarray)): feed_batch(net, next(iter(r)), self.names)
-        except _Fed: pass
-        except (StopIteration,TypeError): return None
-        return self.one_row(got[0]) if got else None
     def one_row(self, feed): return tuple(feed[k][:1] if d and not isinstance(d[0], int) else feed[k] for k,d in zip(self.names, self.feeds.dims))
     def example(self)->tuple: # from the shapes alone
         with refusing(self.path): return tuple(example_feed(self.feeds.inputs).values())
-    def read(self,
-        inputs:tuple, # Arrays of one forward
-    )->'OnnxFile':
-        "Stage 1."
-        if self.float is None: self.float = read_onnx(self.path, inputs, self.model); self.model = None
-        return self
-    @property
-    def graph(self): return self.float.graph
-    @property
-    def total(self)->int: # Numbers that the file's float constants hold
-        o = self.float; return max(sum({o.source(k)[0]:a.size for k,a in o.init.items() if a.dtype.kind=='f'}.values()), sum(l.n+l.bias for l in self.graph.layers if l.counts))
     def session(self): return session(str(self.path))
+
+# %% ../../nbs/deploy/04a_onnx_engine.ipynb #c011a
+class _Fed(BaseException): "Ends a user's function at its first forward; no `Exception`, so that it is not swallowed."
 
 def feed_batch(net, b, names):
     "One batch of an iterable: an array, a tuple, or a dict by name; labels beyond the network's inputs are left out."
     if isinstance(b, dict): return net(**({k:b[k] for k in names if k in b}))
     return net(*(b if isinstance(b, (tuple,list)) else [b])[:len(names)])
+
+@patch
+def first(self:OnnxFile,
+    run, # Function of a network, which may return batches
+)->tuple: # Arrays of the first forward, one row where rows are free; None if there was none
+    "What a function of the user feeds first."
+    got = []
+    def stop(feed): got.append(feed); raise _Fed()
+    net = OnnxNet(self.feeds, stop, self.outputs)
+    try:
+        r = run(net)
+        if hasattr(r, '__iter__') and not isinstance(r, (str,dict,np.ndarray)): feed_batch(net, next(iter(r)), self.names)
+    except _Fed: pass
+    except (StopIteration,TypeError): return None
+    return self.one_row(got[0]) if got else None
+
+# %% ../../nbs/deploy/04a_onnx_engine.ipynb #c011b
+@patch
+def read(self:OnnxFile,
+    inputs:tuple, # Arrays of one forward
+)->'OnnxFile':
+    "Stage 1."
+    if self.float is None: self.float = read_onnx(self.path, inputs, self.model); self.model = None
+    return self
+
+@patch(as_prop=True)
+def graph(self:OnnxFile): return self.float.graph
+
+@patch(as_prop=True)
+def total(self:OnnxFile)->int: # Numbers that the file's float constants hold
+    o = self.float; return max(sum({o.source(k)[0]:a.size for k,a in o.init.items() if a.dtype.kind=='f'}.values()), sum(l.n+l.bias for l in self.graph.layers if l.counts))
 
 # %% ../../nbs/deploy/04a_onnx_engine.ipynb #c015
 class DeployedFile:
@@ -152,16 +168,6 @@ class DeployedFile:
 
 # %% ../../nbs/deploy/04a_onnx_engine.ipynb #c016
 @patch
-def call(self:DeployedFile, feed, strategy, files=None):
-    "Outputs of one forward."
-    if self.meter: self.meter.before(tuple(feed.values()), {})
-    self.calls += 1
-    if self.watch is not None: return self.observe(feed)
-    answer = self.run(self, feed, self.session(strategy, files))
-    if self.meter: self.meter.note(answer[0])
-    return answer
-
-@patch
 def session(self:DeployedFile, strategy, files=None):
     "The open session of a strategy; of a file, if there is one."
     f = files.get('model.onnx') if files else None; b = self.builder
@@ -184,6 +190,7 @@ def run(self:DeployedFile, entry, feed, s):
     if len(parts)<2: return s.run(None, feed)
     return [np.concatenate(o) for o in zip(*(map if self.workers==1 else self.pool.map)(lambda p: s.run(None, p), parts))]
 
+# %% ../../nbs/deploy/04a_onnx_engine.ipynb #c016d
 @patch
 def observe(self:DeployedFile, feed):
     "Outputs of the float graph; what enters each layer is shown to the observers in `watch`."
@@ -198,6 +205,16 @@ def observe(self:DeployedFile, feed):
             try: self.watch[p](seen[t])
             except NotFinite as x: raise NotFinite(f'{x.what}: they enter {p} in forward {self.calls} of the calibration', x.remedy) from None
     return [np.concatenate(o) for o in zip(*outs)] if len(outs)>1 else outs[0]
+
+@patch
+def call(self:DeployedFile, feed, strategy, files=None):
+    "Outputs of one forward."
+    if self.meter: self.meter.before(tuple(feed.values()), {})
+    self.calls += 1
+    if self.watch is not None: return self.observe(feed)
+    answer = self.run(self, feed, self.session(strategy, files))
+    if self.meter: self.meter.note(answer[0])
+    return answer
 
 # %% ../../nbs/deploy/04a_onnx_engine.ipynb #c018
 @register_engine('onnxfile')
@@ -260,6 +277,7 @@ def calibrate(self:FileEngine,
     if self.quantizer.transform(obs): self.renew(); return self.calibrate(run)
     return obs
 
+# %% ../../nbs/deploy/04a_onnx_engine.ipynb #c019a
 @patch(as_prop=True)
 def reference(self:FileEngine):
     "What files are compared with."

@@ -139,6 +139,7 @@ class PairMoments:
     def centred(self): # H and G about the means: the bias takes what the means differ by
         return self.H-self.q[:,:,None]*self.q[:,None],self.G-self.q[:,:,None]*self.f[:,None]
 
+# %% ../../nbs/deploy/06_sequential.ipynb #c016b
 def pair_moments(
     layer:Layer,
     xs:list, # Arrays that enter the layer in the float network

@@ -61,14 +61,17 @@ class Connection:
                 time.sleep(wait); wait *= 2; continue
             if r.status_code!=429 or time.monotonic()-begun>self.busy: return r
             after = r.headers.get('retry-after', ''); time.sleep(min(30, int(after) if after.isdigit() else 5))
-    def json(self, *args, **kw)->dict:
-        "The same for an address that answers an object; `ServiceError` with what the service says is wrong."
-        r = self.ask(*args, **kw)
-        try: d = r.json()
-        except ValueError: d = None
-        if not isinstance(d, dict): raise ServiceError(f'the service answers with status {r.status_code} and no JSON object')
-        if r.status_code>=400: raise ServiceError(f'the service refuses ({r.status_code}): {str(d.get("error") or d.get("error_message") or d)[:300]}', r.status_code, d)
-        return d
+
+# %% ../../nbs/device/05_client.ipynb #c010c
+@patch
+def json(self:Connection, *args, **kw)->dict:
+    "The same for an address that answers an object; `ServiceError` with what the service says is wrong."
+    r = self.ask(*args, **kw)
+    try: d = r.json()
+    except ValueError: d = None
+    if not isinstance(d, dict): raise ServiceError(f'the service answers with status {r.status_code} and no JSON object')
+    if r.status_code>=400: raise ServiceError(f'the service refuses ({r.status_code}): {str(d.get("error") or d.get("error_message") or d)[:300]}', r.status_code, d)
+    return d
 
 # %% ../../nbs/device/05_client.ipynb #c013
 def _number(v): return isinstance(v, (int,float)) and not isinstance(v, bool) and math.isfinite(v) and v>=0
@@ -107,24 +110,42 @@ class RemoteRunner:
         if h is None or not h['available']: raise InputError(f'the service at {self.net.host} cannot measure hardware: {self.settings.hardware}'+(f': {h.get("reason")}' if h else ''), f'it has {", ".join(k for k,v in self.there["hardware"].items() if v["available"]) or "none"}')
         return tuple(h['formats'])
     def job_id(self): return f'{next(self.step)}_{self.worker}_{datetime.datetime.now():%Y%m%d%H%M%S%f}'
-    def measure(self,
-        candidates:dict, # Name to serialized model, or a function that makes it
-        feed:dict, # Input name to array
-        repeat:int=50, # Timed runs of each
-        seconds:float=None, # Time for all of them
-        format:str='onnx', # Of the models
-    )->dict: # Name to `Latency` or None; `failed` has the reasons
-        "Times of models; `DeviceLost` if the service does not answer."
-        self.failed = {}
-        try: res = (self.by_ours if self.there else self.by_vega)(candidates, feed, repeat, seconds, format)
-        except ServiceError as e: res = dict.fromkeys(candidates); self.failed = dict.fromkeys(candidates, str(e.args[0]))
-        for k,v in res.items():
-            if v is None: self.failed.setdefault(k, 'the service gives no time and no reason')
-        return res
 
-# %% ../../nbs/device/05_client.ipynb #c016
+# %% ../../nbs/device/05_client.ipynb #c014c
+@patch
+def measure(self:RemoteRunner,
+    candidates:dict, # Name to serialized model, or a function that makes it
+    feed:dict, # Input name to array
+    repeat:int=50, # Timed runs of each
+    seconds:float=None, # Time for all of them
+    format:str='onnx', # Of the models
+)->dict: # Name to `Latency` or None; `failed` has the reasons
+    "Times of models; `DeviceLost` if the service does not answer."
+    self.failed = {}
+    try: res = (self.by_ours if self.there else self.by_vega)(candidates, feed, repeat, seconds, format)
+    except ServiceError as e: res = dict.fromkeys(candidates); self.failed = dict.fromkeys(candidates, str(e.args[0]))
+    for k,v in res.items():
+        if v is None: self.failed.setdefault(k, 'the service gives no time and no reason')
+    return res
+
+# %% ../../nbs/device/05_client.ipynb #c016a
 def _made(m): return m() if callable(m) else m
 
+@patch
+def asked(self:RemoteRunner, ask, contents, float_model):
+    "The answer to a question; what the service lacks is sent first, and the question asked again."
+    for _ in range(3):
+        try: return self.net.json('POST', '/v1/evaluate', lambda: dict(json=ask))
+        except ServiceError as e:
+            missing = e.args[2].get('missing') if e.args[1:2]==(409,) else None
+            if not missing: raise
+            for h in missing:
+                if h not in contents and h==self.float: contents[h] = _made(float_model)
+                if (n := len(contents[h]))>(most := self.there.get('most_bytes', math.inf)): raise ServiceError(f'a file has {n:,} bytes, and the service takes {most:,}: start it with a larger --max-mb')
+                self.net.json('PUT', f'/v1/files/{h}', lambda: dict(content=contents[h]))
+    raise ServiceError('files that were sent are missing again; its folder may be too small')
+
+# %% ../../nbs/device/05_client.ipynb #c016
 @patch
 def by_ours(self:RemoteRunner, candidates, feed, repeat, seconds, format):
     contents,ref = {},{}
@@ -137,16 +158,7 @@ def by_ours(self:RemoteRunner, candidates, feed, repeat, seconds, format):
     names = {f'{i}_'+re.sub('[^A-Za-z0-9_.-]', '_', str(k))[:64]:k for i,k in enumerate(candidates)} # ours may be anything, those on the wire are names
     ask = dict(job_id=self.job_id(), hardware=self.settings.hardware, models={n:dict(sha256=ref[k], format=format) for n,k in names.items()}, inputs=inputs, repeat=repeat, threads=self.settings.threads, input_shape=(self.settings.om_input_shape or '').replace(' ', ''))
     if seconds: ask['seconds'] = float(min(3600, seconds))
-    for _ in range(3):
-        try: d = self.net.json('POST', '/v1/evaluate', lambda: dict(json=ask)); break
-        except ServiceError as e:
-            missing = e.args[2].get('missing') if e.args[1:2]==(409,) else None
-            if not missing: raise
-            for h in missing:
-                if h not in contents and h==self.float: contents[h] = _made(candidates['float'])
-                if (n := len(contents[h]))>(most := self.there.get('most_bytes', math.inf)): raise ServiceError(f'a file has {n:,} bytes, and the service takes {most:,}: start it with a larger --max-mb')
-                self.net.json('PUT', f'/v1/files/{h}', lambda: dict(content=contents[h]))
-    else: raise ServiceError('files that were sent are missing again; its folder may be too small')
+    d = self.asked(ask, contents, candidates.get('float'))
     if self.settings.delete_eval_model:
         for k,h in ref.items():
             if k!='float': self.net.ask('DELETE', f'/v1/files/{h}')

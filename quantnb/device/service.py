@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NAME', 'Name', 'Digest', 'Format', 'SHAPES', 'good_name', 'Refused', 'Store', 'Died', 'Device', 'whole', 'Strict',
-           'ModelFile', 'InputFile', 'Evaluation', 'Limits', 'Guard', 'refusal', 'vega_answer', 'Service', 'openapi',
+           'ModelFile', 'InputFile', 'Evaluation', 'Limits', 'vega_answer', 'refusal', 'Guard', 'Service', 'openapi',
            'docs_page', 'application', 'read_token', 'is_loopback', 'serve']
 
 # %% ../../nbs/device/04_service.ipynb #c003
@@ -56,13 +56,8 @@ class Store:
         p = self.folder/digest
         if not re.fullmatch('[0-9a-f]{64}', digest) or not p.is_file(): return None
         os.utime(p); return p
-    def clean(self, keep=()):
-        "Remove what is old, and the oldest of what is too much."
-        fs = sorted(((f, f.stat()) for f in self.folder.iterdir() if f.name not in keep), key=lambda o: -o[1].st_mtime); size = 0
-        for f,s in fs:
-            size += s.st_size
-            if size>self.most or time.time()-s.st_mtime>self.age: f.unlink(missing_ok=True)
 
+# %% ../../nbs/device/04_service.ipynb #c008b
 @patch
 async def put(self:Store,
     chunks, # Asynchronous iterator of bytes
@@ -82,6 +77,15 @@ async def put(self:Store,
 
 @patch
 def write(self:Store, f, content): f.write(content)
+
+# %% ../../nbs/device/04_service.ipynb #c011a
+@patch
+def clean(self:Store, keep=()):
+    "Remove what is old, and the oldest of what is too much."
+    fs = sorted(((f, f.stat()) for f in self.folder.iterdir() if f.name not in keep), key=lambda o: -o[1].st_mtime); size = 0
+    for f,s in fs:
+        size += s.st_size
+        if size>self.most or time.time()-s.st_mtime>self.age: f.unlink(missing_ok=True)
 
 # %% ../../nbs/device/04_service.ipynb #c013
 class Died(Exception): "The measuring process ended or did not answer."
@@ -105,6 +109,7 @@ class Device:
         if p and p.returncode is None: p.kill()
         if p: await p.wait()
 
+# %% ../../nbs/device/04_service.ipynb #c013b
 @patch
 async def ask(self:Device, job:dict, seconds:float)->dict:
     "One job in the process; `Died` if it gives no answer."
@@ -119,26 +124,32 @@ async def ask(self:Device, job:dict, seconds:float)->dict:
     except (ConnectionError, ValueError) as e: await self.stop(); raise Died(f'the measuring process is lost ({type(e).__name__})') from None
     except asyncio.CancelledError: await self.stop(); raise
 
+# %% ../../nbs/device/04_service.ipynb #c015b
+@patch
+async def apart(self:Device, job:dict, seconds:float, why:str)->dict:
+    "Answer for a job that died: of several files that crashed together, each is measured alone."
+    names = list(job['models']); r = dict(results=dict.fromkeys(names), failed=dict.fromkeys(names, why), runtime='', outputs=None)
+    for k in names if len(names)>1 and 'crashed' in why else ():
+        try: one = await self.ask(dict(job, models={k:job['models'][k]}), seconds)
+        except Died as e: r['failed'][k] = str(e); continue
+        if 'error' in one: r['failed'][k] = one['error']; continue
+        r['results'][k] = one['results'][k]; r['runtime'] = one['runtime']; r['failed'].pop(k); r['failed'] |= one['failed']
+    return r
+
+# %% ../../nbs/device/04_service.ipynb #c015c
 @patch
 async def run(self:Device,
     job:dict, # As for `run_job`
     seconds:float, # Time for it, from its turn on
 )->dict: # As of `run_job`, with turn, queued_seconds, started and finished
-    "Wait for the turn, measure. Of several files, each is tried alone where together they crashed."
+    "Wait for the turn, measure."
     if self.waiting>self.most: raise Refused(429, f'{self.waiting} measurements are waiting', {'Retry-After':'5'})
     self.waiting += 1; self.turn += 1; turn,came = self.turn,time.time()
     try:
         async with self.lock:
             begun = time.time()
             try: r = await self.ask(job, seconds)
-            except Died as e:
-                names = list(job['models']); r = dict(results=dict.fromkeys(names), failed=dict.fromkeys(names, str(e)), runtime='', outputs=None)
-                if len(names)>1 and 'crashed' in str(e):
-                    for k in names:
-                        try: one = await self.ask(dict(job, models={k:job['models'][k]}), seconds)
-                        except Died as e: r['failed'][k] = str(e); continue
-                        if 'error' in one: r['failed'][k] = one['error']; continue
-                        r['results'][k] = one['results'][k]; r['runtime'] = one['runtime']; r['failed'].pop(k); r['failed'] |= one['failed']
+            except Died as e: r = await self.apart(job, seconds, str(e))
             return {**r, 'turn':turn, 'queued_seconds':round(begun-came, 3), 'started':begun, 'finished':time.time()}
     finally: self.waiting -= 1
 
@@ -165,6 +176,13 @@ class InputFile(Strict):
     shape:Annotated[list[whole(1, 2**31)], Field(max_length=16)]
     sha256:Digest
 
+# %% ../../nbs/device/04_service.ipynb #c028d
+def _fits(i, path):
+    import math, numpy as np
+    need = np.dtype(i.dtype).itemsize*math.prod(i.shape)
+    if path.stat().st_size!=need: raise Refused(422, f'input {i.name[:80]!r} has {path.stat().st_size} bytes; its shape and type need {need}')
+
+# %% ../../nbs/device/04_service.ipynb #c018c
 class Evaluation(Strict):
     "Measure files in turns."
     job_id:Name='job' # For the log
@@ -196,60 +214,32 @@ class Limits:
             except ValueError: value = b''
         elif kind.lower()!=b'bearer': value = b''
         return hmac.compare_digest(hashlib.sha256(value.strip()).digest(), hashlib.sha256(self.token).digest())
-    def often(self, who:str)->float: # Seconds to wait; 0: none
-        "A bucket for each address that fills at the rate and holds a minute of it."
-        if not self.rate: return 0.
-        now = time.monotonic(); left,at = self.seen.pop(who, (self.rate,now)); left = min(self.rate, left+(now-at)*self.rate/60)
-        self.seen[who] = (left-1 if left>=1 else left),now
-        while len(self.seen)>4096: self.seen.popitem(last=False)
-        return 0. if left>=1 else (1-left)*60/self.rate
-    def check(self, scope)->int: # Bytes that the body may have
-        "Raises `Refused`."
-        h = dict(scope['headers']); path = scope['path']
-        if not self.allowed(h): raise Refused(401, 'the token is missing or wrong', {'WWW-Authenticate':'Basic realm="quantnb", charset="UTF-8"'})
-        if self.token is None and b'origin' in h: raise Refused(403, 'requests of web pages are not served')
-        if wait := self.often((scope.get('client') or ['?'])[0]): raise Refused(429, 'too many requests', {'Retry-After':str(int(wait)+1)})
-        limit = self.most if path.startswith('/v1/files/') else self.most+2**20 if path=='/' and h.get(b'content-type', b'').startswith(b'multipart/') else 2**20
-        size = h.get(b'content-length', b'0')
-        if not size.isdigit() or int(size)>limit: raise Refused(413, f'the body may have {limit} bytes')
-        return limit
 
-# %% ../../nbs/device/04_service.ipynb #c024
-class Guard:
-    "ASGI layer that applies `Limits`, and answers whatever goes wrong as JSON."
-    def __init__(self, app, limits, log): self.app,self.limits,self.log = app,limits,log
-    async def __call__(self, scope, receive, send):
-        if scope['type']!='http': return await self.app(scope, receive, send)
-        begun,state = time.monotonic(),dict(sent=False, got=0, ended=False)
-        async def guarded(message):
-            if message['type']=='http.response.start':
-                state['sent'] = True
-                if message['status']>=400 and not state['ended']: message = dict(message, headers=[*message.get('headers', []), (b'connection',b'close')]) # what is left of the body is not read
-            await send(message)
-        try:
-            limit = self.limits.check(scope)
-            async def counted():
-                if state['ended']: return await receive() # for a disconnect, which may take its time
-                left = self.limits.body-(time.monotonic()-begun)
-                try: m = await asyncio.wait_for(receive(), max(.01, min(self.limits.idle, left)))
-                except asyncio.TimeoutError: raise Refused(408, 'the body arrives too slowly') from None
-                state['got'] += len(m.get('body', b'')); state['ended'] = not m.get('more_body')
-                if state['got']>limit: raise Refused(413, f'the body may have {limit} bytes')
-                return m
-            await self.app(scope, counted, guarded)
-        except Refused as e: await self.answer(scope, receive, guarded, state, e)
-        except Exception as e:
-            self.log.exception('a request failed: %s %.200r', scope['method'], scope['path'])
-            await self.answer(scope, receive, guarded, state, Refused(500, f'the service failed: {type(e).__name__}'))
-    async def answer(self, scope, receive, send, state, e):
-        if not state['sent']: await refusal(scope, e, self.log)(scope, receive, send)
+# %% ../../nbs/device/04_service.ipynb #c023c
+@patch
+def often(self:Limits, who:str)->float: # Seconds to wait; 0: none
+    "A bucket for each address that fills at the rate and holds a minute of it."
+    if not self.rate: return 0.
+    now = time.monotonic(); left,at = self.seen.pop(who, (self.rate,now)); left = min(self.rate, left+(now-at)*self.rate/60)
+    self.seen[who] = (left-1 if left>=1 else left),now
+    while len(self.seen)>4096: self.seen.popitem(last=False)
+    return 0. if left>=1 else (1-left)*60/self.rate
 
-def refusal(scope, e, log)->Response:
-    "What a client is told, and the log."
-    log.log(logging.INFO if e.status==409 else logging.WARNING, '%s %s %.200r refused: %d %s', (scope.get('client') or ['?'])[0], scope['method'], scope['path'], e.status, e.message)
-    body = vega_answer('Params error.' if e.status<500 else 'Inference failed.', e.message) if scope['path']=='/' else dict(error=e.message, **e.more)
-    return JSONResponse(body, e.status, e.headers)
+# %% ../../nbs/device/04_service.ipynb #c023f
+@patch
+def check(self:Limits, scope)->int: # Bytes that the body may have
+    "Raises `Refused`."
+    h = dict(scope['headers']); path = scope['path']
+    if not self.allowed(h): raise Refused(401, 'the token is missing or wrong', {'WWW-Authenticate':'Basic realm="quantnb", charset="UTF-8"'})
+    if self.token is None and b'origin' in h: raise Refused(403, 'requests of web pages are not served')
+    if wait := self.often((scope.get('client') or ['?'])[0]): raise Refused(429, 'too many requests', {'Retry-After':str(int(wait)+1)})
+    form = path=='/' and h.get(b'content-type', b'').startswith(b'multipart/')
+    limit = self.most if path.startswith('/v1/files/') else self.most+2**20 if form else 2**20
+    size = h.get(b'content-length', b'0')
+    if not size.isdigit() or int(size)>limit: raise Refused(413, f'the body may have {limit} bytes')
+    return limit
 
+# %% ../../nbs/device/04_service.ipynb #c024b
 def vega_answer(
     status:str='success', # Or 'Params error.', 'Model convert failed.', 'Inference failed.'
     message:str='', # What went wrong
@@ -258,6 +248,47 @@ def vega_answer(
 )->dict:
     "What Vega's client expects."
     return dict(latency=latency, out_data=[] if out_data is None else out_data, status=status, timestamp=datetime.datetime.now().strftime('%Y%m%d%H%M%S%f'), error_message=message)
+
+def refusal(scope, e, log)->Response:
+    "The client's answer to a `Refused`; it is logged."
+    log.log(logging.INFO if e.status==409 else logging.WARNING, '%s %s %.200r refused: %d %s', (scope.get('client') or ['?'])[0], scope['method'], scope['path'], e.status, e.message)
+    body = vega_answer('Params error.' if e.status<500 else 'Inference failed.', e.message) if scope['path']=='/' else dict(error=e.message, **e.more)
+    return JSONResponse(body, e.status, e.headers)
+
+# %% ../../nbs/device/04_service.ipynb #c024e
+class _Exchange:
+    "One request: its body is counted while the application reads it."
+    def __init__(self, limits, receive, send): self.limits,self.receive,self.out,self.begun,self.limit,self.got,self.sent,self.ended = limits,receive,send,time.monotonic(),0,0,False,False
+    async def read(self):
+        if self.ended: return await self.receive() # for a disconnect, which may take its time
+        left = self.limits.body-(time.monotonic()-self.begun)
+        try: m = await asyncio.wait_for(self.receive(), max(.01, min(self.limits.idle, left)))
+        except asyncio.TimeoutError: raise Refused(408, 'the body arrives too slowly') from None
+        self.got += len(m.get('body', b'')); self.ended = not m.get('more_body')
+        if self.got>self.limit: raise Refused(413, f'the body may have {self.limit} bytes')
+        return m
+    async def send(self, message):
+        if message['type']=='http.response.start':
+            self.sent = True
+            if message['status']>=400 and not self.ended: message = dict(message, headers=[*message.get('headers', []), (b'connection',b'close')]) # what is left of the body is not read
+        await self.out(message)
+
+# %% ../../nbs/device/04_service.ipynb #c024
+class Guard:
+    "ASGI layer that applies `Limits`, and answers whatever goes wrong as JSON."
+    def __init__(self, app, limits, log): self.app,self.limits,self.log = app,limits,log
+    async def __call__(self, scope, receive, send):
+        if scope['type']!='http': return await self.app(scope, receive, send)
+        x = _Exchange(self.limits, receive, send)
+        try:
+            x.limit = self.limits.check(scope)
+            await self.app(scope, x.read, x.send)
+        except Refused as e: await self.answer(scope, x, e)
+        except Exception as e:
+            self.log.exception('a request failed: %s %.200r', scope['method'], scope['path'])
+            await self.answer(scope, x, Refused(500, f'the service failed: {type(e).__name__}'))
+    async def answer(self, scope, x, e):
+        if not x.sent: await refusal(scope, e, self.log)(scope, x.receive, x.send)
 
 # %% ../../nbs/device/04_service.ipynb #c026
 class Service:
@@ -275,19 +306,6 @@ class Service:
         self.store,self.jobs = Store(self.folder, most, keep*3600),self.folder/'jobs'; self.jobs.mkdir(exist_ok=True, mode=0o700)
         self.seconds,self.keep,self.queue,self.limits,self.log = seconds,keep,queue,limits or Limits(),log or logging.getLogger('quantnb.serve')
         self.devices,self.began,self.count,self.pending = {},time.time(),Counter(),set()
-    def device(self, hardware:str)->Device:
-        "The queue of a hardware's device."
-        d = getattr(runners[hardware], 'device', hardware)
-        if d not in self.devices: self.devices[d] = Device(d, self.queue)
-        return self.devices[d]
-    def hardware(self)->dict: # Name to dict(available, formats, device, runtime or reason)
-        "What can be measured here."
-        res = {}
-        for n,c in sorted(runners.items()):
-            if not getattr(c, 'served', False): continue
-            why = c.missing(); fs = [f for f in c.formats if f!='mindir' or n!='CPU' or installed('mindspore')]
-            res[n] = dict(available=not why, formats=fs, device=c.device, **(dict(reason=why) if why else dict(runtime=c().runtime())))
-        return res
     def clean(self):
         "Remove old files and job records."
         self.store.clean()
@@ -297,14 +315,39 @@ class Service:
         for f in om.iterdir() if om.is_dir() else ():
             if time.time()-f.stat().st_mtime>self.keep*3600: f.unlink() if f.is_file() else shutil.rmtree(f, ignore_errors=True)
 
+# %% ../../nbs/device/04_service.ipynb #c026a
+@patch
+def device(self:Service, hardware:str)->Device:
+    "The queue of a hardware's device."
+    d = getattr(runners[hardware], 'device', hardware)
+    if d not in self.devices: self.devices[d] = Device(d, self.queue)
+    return self.devices[d]
+
+@patch
+def hardware(self:Service)->dict: # Name to dict(available, formats, device, runtime or reason)
+    "What can be measured here."
+    res = {}
+    for n,c in sorted(runners.items()):
+        if not getattr(c, 'served', False): continue
+        why = c.missing(); fs = [f for f in c.formats if f!='mindir' or n!='CPU' or installed('mindspore')]
+        res[n] = dict(available=not why, formats=fs, device=c.device, **(dict(reason=why) if why else dict(runtime=c().runtime())))
+    return res
+
+# %% ../../nbs/device/04_service.ipynb #c026d
+@patch
+def servable(self:Service, job:dict):
+    "Raises `Refused` if the hardware is not here or does not take these files."
+    name = job['hardware']; runner = runners.get(name)
+    if runner is None or not getattr(runner, 'served', False): raise Refused(404, f'hardware {name!r} is not known; there is {", ".join(k for k,v in self.hardware().items() if v["available"])}')
+    if why := runner.missing(): raise Refused(404, why)
+    fs = runner.formats
+    if odd := [m['format'] for m in job['models'].values() if m['format'] not in (*fs,'om') or m['format']=='om' and name!='Davinci']: raise Refused(422, f'{name} takes {", ".join(fs)}, not {odd[0]}')
+
+# %% ../../nbs/device/04_service.ipynb #c026g
 @patch
 async def measured(self:Service, request, job_id:str, job:dict)->dict:
     "Run a job in its turn; a client that goes away before its turn is forgotten."
-    if job['hardware'] not in runners or not getattr(runners[job['hardware']], 'served', False): raise Refused(404, f'hardware {job["hardware"]!r} is not known; there is {", ".join(k for k,v in self.hardware().items() if v["available"])}')
-    if why := runners[job['hardware']].missing(): raise Refused(404, why)
-    fs = runners[job['hardware']].formats
-    if odd := [m['format'] for m in job['models'].values() if m['format'] not in (*fs,'om') or m['format']=='om' and job['hardware']!='Davinci']: raise Refused(422, f'{job["hardware"]} takes {", ".join(fs)}, not {odd[0]}')
-    job = dict(job, kept=str(self.folder/'om')); d = self.device(job['hardware']); task = asyncio.ensure_future(d.run(job, self.seconds)); self.pending.add(task)
+    self.servable(job); task = asyncio.ensure_future(self.device(job['hardware']).run(dict(job, kept=str(self.folder/'om')), self.seconds)); self.pending.add(task)
     task.add_done_callback(lambda t: (self.pending.discard(t), t.cancelled() or t.exception()))
     who = request.client.host if request.client else '?'
     while not task.done():
@@ -333,6 +376,7 @@ async def delete_file(self:Service, request):
     if p is None: raise Refused(404, 'there is no such file')
     p.unlink(missing_ok=True); return Response(status_code=204)
 
+# %% ../../nbs/device/04_service.ipynb #c028c
 @patch
 async def evaluate(self:Service, request):
     "Measure files in turns."
@@ -349,11 +393,7 @@ async def evaluate(self:Service, request):
     r = await self.measured(request, e.job_id, job); d = self.device(e.hardware)
     return JSONResponse(dict(job_id=e.job_id, hardware=e.hardware, device=d.name, timestamp=datetime.datetime.now().isoformat(), **r))
 
-def _fits(i, path):
-    import math, numpy as np
-    need = np.dtype(i.dtype).itemsize*math.prod(i.shape)
-    if path.stat().st_size!=need: raise Refused(422, f'input {i.name[:80]!r} has {path.stat().st_size} bytes; its shape and type need {need}')
-
+# %% ../../nbs/device/04_service.ipynb #c028g
 @patch
 async def health(self:Service, request):
     "What can be measured, and how busy it is."
@@ -363,9 +403,6 @@ async def health(self:Service, request):
         load=round(psutil.getloadavg()[0], 2), free_bytes=shutil.disk_usage(self.folder).free, most_bytes=self.limits.most))
 
 # %% ../../nbs/device/04_service.ipynb #c030
-_EXTENSIONS = dict(onnx='onnx', mindir='mindir', air='air', om='om', pb='pb')
-_TRUE = {'true':True, '1':True, 'yes':True, 'false':False, '0':False, 'no':False, '':False}
-
 @patch
 async def vega_form(self:Service, request)->tuple: # dict of texts, dict of uploads
     "The fields of a request, each a text or a file, and each once."
@@ -378,13 +415,17 @@ async def vega_form(self:Service, request)->tuple: # dict of texts, dict of uplo
         to[k] = v
     return fields,files
 
+# %% ../../nbs/device/04_service.ipynb #c030b
+_TRUE = {'true':True, '1':True, 'yes':True, 'false':False, '0':False, 'no':False, '':False}
+_FLAG = '(?i:true|false|1|0|yes|no)'
+_FIELDS = dict(backend=r'[A-Za-z0-9_]{1,32}', hardware=NAME, reuse_model=_FLAG, job_id=NAME, repeat_times=r'\d{1,5}', cal_metric=_FLAG+'?', muti_input=_FLAG+'?',
+    input_shape=SHAPES, out_nodes=r'[A-Za-z0-9_.:/;,-]{0,1024}', precision=r'[A-Za-z0-9_]{0,32}')
+
 @patch
 def vega_job(self:Service, fields:dict)->dict:
     "The checked fields; `Refused` names the first that is wrong."
-    known = dict(backend=r'[A-Za-z0-9_]{1,32}', hardware=NAME, reuse_model='(?i:true|false|1|0|yes|no)', job_id=NAME, repeat_times=r'\d{1,5}', cal_metric='(?i:true|false|1|0|yes|no|)', muti_input='(?i:true|false|1|0|yes|no|)',
-        input_shape=SHAPES, out_nodes=r'[A-Za-z0-9_.:/;,-]{0,1024}', precision=r'[A-Za-z0-9_]{0,32}')
     if absent := [k for k in ('backend','hardware','reuse_model','job_id','repeat_times') if k not in fields]: raise Refused(400, f'{absent[0]} is missing')
-    for k,rx in known.items():
+    for k,rx in _FIELDS.items():
         if k in fields and (len(fields[k])>4096 or not re.fullmatch(rx.strip('^$'), fields[k])): raise Refused(400, f'{k} cannot be {fields[k][:80]!r}')
     if k := next((k for k in ('job_id','hardware') if not good_name(fields[k])), None): raise Refused(400, f'{k} cannot be {fields[k][:80]!r}')
     n = int(fields['repeat_times'])
@@ -392,14 +433,19 @@ def vega_job(self:Service, fields:dict)->dict:
     yes = lambda k: _TRUE[fields.get(k, '').lower()]
     return dict(hardware=fields['hardware'], job_id=fields['job_id'], repeat=n, reuse=yes('reuse_model'), outputs=yes('cal_metric'), several=yes('muti_input'), shapes=fields.get('input_shape', ''))
 
+# %% ../../nbs/device/04_service.ipynb #c030e
+_EXTENSIONS = dict(onnx='onnx', mindir='mindir', air='air', om='om', pb='pb')
+
+async def _chunks(f, size=2**20):
+    while c := await f.read(size): yield c
+
 @patch
-async def vega(self:Service, request):
-    "One measurement as Vega's client asks for it."
-    fields,files = await self.vega_form(request); v = self.vega_job(fields); record = self.jobs/f'{v["job_id"]}.json'
+async def vega_files(self:Service, v:dict, files:dict)->tuple: # Paths of model and data (or None), format of the model
+    "The files of a request, or the model of an earlier one with the same `job_id`."
     for k,f in files.items():
         if k not in ('model_file','data_file','weight_file') or not good_name(f.filename): raise Refused(400, f'{k[:80]!r} cannot be a file with the name {str(f.filename)[:80]!r}')
     if 'weight_file' in files: raise Refused(400, 'Caffe models are not measured')
-    kept = {k: await self.store.put(_chunks(f)) for k,f in files.items()}
+    record = self.jobs/f'{v["job_id"]}.json'; kept = {k: await self.store.put(_chunks(f)) for k,f in files.items()}
     if v['reuse']:
         if not record.is_file(): raise Refused(400, f'there is no model of an earlier job {v["job_id"]}')
         old = json.loads(record.read_text()); model,format,data = old['model'],old['format'],kept.get('data_file', old['data'])
@@ -410,6 +456,13 @@ async def vega(self:Service, request):
         write_atomic(record, json.dumps(dict(model=model, format=format, data=data)))
     path,feed = self.store.path(model),data and self.store.path(data)
     if path is None or data and feed is None: raise Refused(400, f'the files of job {v["job_id"]} are gone; send them again')
+    return path,feed,format
+
+# %% ../../nbs/device/04_service.ipynb #c030h
+@patch
+async def vega(self:Service, request):
+    "One measurement as Vega's client asks for it."
+    fields,files = await self.vega_form(request); v = self.vega_job(fields); path,feed,format = await self.vega_files(v, files)
     if feed is None and not v['several']: raise Refused(400, 'data_file is missing')
     job = dict(hardware=v['hardware'], threads=1, repeat=v['repeat'], seconds=None, shapes=v['shapes'], outputs=v['outputs'], data=feed and str(feed), models=dict(model=dict(path=str(path), format=format)))
     try: r = await self.measured(request, v['job_id'], job)
@@ -420,32 +473,47 @@ async def vega(self:Service, request):
     if t: return JSONResponse(vega_answer(latency=t['median'], out_data=[x for o in r['outputs'] or () for x in o['values']]))
     why = r['failed'].get('model', ''); return JSONResponse(vega_answer('Model convert failed.' if why.startswith('atc') else 'Inference failed.', why), 400)
 
-async def _chunks(f, size=2**20):
-    while c := await f.read(size): yield c
+# %% ../../nbs/device/04_service.ipynb #c032a
+_ERRORS = {401:'token missing or wrong', 403:'a web page asks', 408:'body too slow', 413:'body too large', 415:'wrong content type', 422:'wrong fields', 429:'too many requests, or a full queue', 500:'the service failed', 507:'no space left'}
+_text = lambda **kw: dict(type='string', **kw)
+_json = lambda schema: {'application/json':dict(schema=schema)}
+_error = {'$ref':'#/components/schemas/Error'}
+
+def _answers(
+    *codes, # Errors besides those of every address
+    **said, # '_200'='what it means' or ('what it means', schema)
+)->dict:
+    "The answers of one address of ours."
+    res = {str(c):dict(description=_ERRORS[c], content=_json(_error)) for c in (401,403,408,413,429,500,*codes)}
+    return {k[1:]:dict(description=d[0], **(dict(content=_json(d[1])) if d[1] else {})) for k,d in said.items()}|res
+
+# %% ../../nbs/device/04_service.ipynb #c032d
+def _vega_address()->dict:
+    bools = _text(enum=['True','False']); file = _text(format='binary'); name = _text(pattern=NAME, maxLength=128)
+    form = dict(type='object', required=['backend','hardware','reuse_model','job_id','repeat_times'], properties=dict(backend=_text(enum=['mindspore','onnx','tensorflow','caffe']), hardware=name, reuse_model=bools, job_id=name,
+        repeat_times=_text(pattern=r'^[1-9]\d{0,3}$'), cal_metric=bools, muti_input=bools, input_shape=_text(), out_nodes=_text(), precision=_text(), model_file=file, data_file=file, weight_file=file))
+    answer = dict(type='object', required=['latency','out_data','status','timestamp','error_message'], properties=dict(latency=dict(type=['string','number']), status=_text(enum=['success','Params error.','Model convert failed.','Inference failed.'])))
+    said = {200:'measured', 400:'not measured'} | {c:_ERRORS[c] for c in (401,403,408,413,429,500,507)}
+    return dict(post=dict(summary="Measure one file as Vega's client asks for it", requestBody=dict(required=True, content={'multipart/form-data':dict(schema=form)}),
+        responses={str(c):dict(description=d, content=_json(answer)) for c,d in said.items()}))
 
 # %% ../../nbs/device/04_service.ipynb #c032
 def openapi()->dict:
     "The addresses as OpenAPI 3.1."
     from quantnb import __version__
-    ref = Evaluation.model_json_schema(ref_template='#/components/schemas/{model}'); schemas = ref.pop('$defs')|{'Evaluation':ref, 'Error':dict(type='object', required=['error'], properties=dict(error=dict(type='string'), missing=dict(type='array', items=dict(type='string'))))}
-    ref['properties']['models']['additionalProperties'] = False # names are of this pattern only
-    text = lambda t: dict(type='string', **t); js = lambda schema: {'application/json':dict(schema=schema)}
-    err = {str(c): dict(description=d, content=js({'$ref':'#/components/schemas/Error'})) for c,d in {401:'token missing or wrong', 403:'a web page asks', 408:'body too slow', 413:'body too large', 415:'wrong content type', 422:'wrong fields', 429:'too many requests, or a full queue', 500:'the service failed', 507:'no space left'}.items()}
-    pick = lambda *cs: {str(c):err[str(c)] for c in (401,403,408,413,429,500,*cs)}
-    obj = dict(type='object'); sha = [dict(name='sha256', **{'in':'path'}, required=True, schema=text(dict(pattern='^[0-9a-f]{64}$')))]
-    bools = text(dict(enum=['True','False'])); file = text(dict(format='binary'))
-    form = dict(type='object', required=['backend','hardware','reuse_model','job_id','repeat_times'], properties=dict(backend=text(dict(enum=['mindspore','onnx','tensorflow','caffe'])), hardware=text(dict(pattern=NAME, maxLength=128)), reuse_model=bools, job_id=text(dict(pattern=NAME, maxLength=128)),
-        repeat_times=text(dict(pattern=r'^[1-9]\d{0,3}$')), cal_metric=bools, muti_input=bools, input_shape=text({}), out_nodes=text({}), precision=text({}), model_file=file, data_file=file, weight_file=file))
-    answer = dict(type='object', required=['latency','out_data','status','timestamp','error_message'], properties=dict(latency=dict(type=['string','number']), status=text(dict(enum=['success','Params error.','Model convert failed.','Inference failed.']))))
-    vega = {str(c): dict(description=d, content=js(answer)) for c,d in {200:'measured', 400:'not measured', 401:'token missing or wrong', 403:'a web page asks', 408:'body too slow', 413:'body too large', 429:'too many requests', 500:'the service failed', 507:'no space left'}.items()}
-    ok = lambda d, schema=obj: dict(description=d, content=js(schema))
-    return dict(openapi='3.1.0', info=dict(title='quantnb evaluate service', version=__version__, description='Measures the latency of model files.'), components=dict(schemas=schemas, securitySchemes=dict(token=dict(type='http', scheme='bearer'))), security=[{}, dict(token=[])],
-        paths={'/v1/health':dict(get=dict(summary='What can be measured, and how busy it is', responses={'200':ok('state')}|pick())),
-            '/v1/files/{sha256}':dict(parameters=sha, put=dict(summary='Send a file', requestBody=dict(required=True, content={'application/octet-stream':dict(schema=file)}), responses={'200':ok('it was there'), '201':ok('kept'), '409':ok('the content has another SHA-256', {'$ref':'#/components/schemas/Error'})}|pick(422,507)),
-                delete=dict(summary='Forget a file', responses={'204':dict(description='gone'), '404':ok('not there', {'$ref':'#/components/schemas/Error'})}|pick())),
-            '/v1/evaluate':dict(post=dict(summary='Measure files in turns', requestBody=dict(required=True, content=js({'$ref':'#/components/schemas/Evaluation'})), responses={'200':ok('times, or for each file the reason why it has none'), '404':ok('the hardware is not here', {'$ref':'#/components/schemas/Error'}), '409':ok('files are missing', {'$ref':'#/components/schemas/Error'})}|pick(415,422))),
-            '/':dict(post=dict(summary="Measure one file as Vega's client asks for it", requestBody=dict(required=True, content={'multipart/form-data':dict(schema=form)}), responses=vega))})
+    question = Evaluation.model_json_schema(ref_template='#/components/schemas/{model}'); schemas = question.pop('$defs')
+    question['properties']['models']['additionalProperties'] = False # names are of this pattern only
+    schemas |= {'Evaluation':question, 'Error':dict(type='object', required=['error'], properties=dict(error=_text(), missing=dict(type='array', items=_text())))}
+    obj = dict(type='object'); sha = [dict(name='sha256', **{'in':'path'}, required=True, schema=_text(pattern='^[0-9a-f]{64}$'))]
+    put = dict(summary='Send a file', requestBody=dict(required=True, content={'application/octet-stream':dict(schema=_text(format='binary'))}), responses=_answers(422, 507, _200=('it was there', obj), _201=('kept', obj), _409=('the content has another SHA-256', _error)))
+    forget = dict(summary='Forget a file', responses=_answers(_204=('gone', None), _404=('not there', _error)))
+    ask = dict(summary='Measure files in turns', requestBody=dict(required=True, content=_json({'$ref':'#/components/schemas/Evaluation'})),
+        responses=_answers(415, 422, _200=('times, or for each file the reason why it has none', obj), _404=('the hardware is not here', _error), _409=('files are missing', _error)))
+    paths = {'/v1/health':dict(get=dict(summary='What can be measured, and how busy it is', responses=_answers(_200=('state', obj)))), '/v1/files/{sha256}':dict(parameters=sha, put=put, delete=forget), '/v1/evaluate':dict(post=ask), '/':_vega_address()}
+    return dict(openapi='3.1.0', info=dict(title='quantnb evaluate service', version=__version__, description='Measures the latency of model files.'),
+        components=dict(schemas=schemas, securitySchemes=dict(token=dict(type='http', scheme='bearer'))), security=[{}, dict(token=[])], paths=paths)
 
+# %% ../../nbs/device/04_service.ipynb #c033a
 def _rows(rows): return ''.join('<tr>'+''.join(f'<td>{html.escape(c)}' for c in r) for r in rows)
 
 def docs_page()->str:
@@ -478,9 +546,9 @@ def application(
     async def failed(request, e): return JSONResponse(dict(error=str(e.detail)), e.status_code, e.headers)
     async def refused(request, e): return refusal(request.scope, e, service.log)
     async def broken(request, e): return refusal(request.scope, Refused(500, f'the service failed: {type(e).__name__}'), service.log)
-    app = Starlette(lifespan=life, exception_handlers={HTTPException:failed, Refused:refused, Exception:broken}, routes=[Route('/', service.vega, methods=['POST']), Route('/v1/evaluate', service.evaluate, methods=['POST']), Route('/v1/health', service.health), Route('/openapi.json', spec), Route('/docs', docs),
-        Route('/v1/files/{sha256}', files, methods=['PUT','DELETE'])])
-    return Guard(app, service.limits, service.log)
+    routes = [Route('/', service.vega, methods=['POST']), Route('/v1/evaluate', service.evaluate, methods=['POST']), Route('/v1/health', service.health),
+        Route('/v1/files/{sha256}', files, methods=['PUT','DELETE']), Route('/openapi.json', spec), Route('/docs', docs)]
+    return Guard(Starlette(lifespan=life, routes=routes, exception_handlers={HTTPException:failed, Refused:refused, Exception:broken}), service.limits, service.log)
 
 # %% ../../nbs/device/04_service.ipynb #c046
 def read_token(
@@ -498,7 +566,9 @@ def is_loopback(host:str)->bool:
     try: return host=='localhost' or ipaddress.ip_address(host).is_loopback
     except ValueError: return False
 
+# %% ../../nbs/device/04_service.ipynb #c046c
 def _logger(folder):
+    "To the standard error, and to a file that is renewed at five megabytes."
     log = logging.getLogger('quantnb.serve'); log.setLevel('INFO'); log.propagate = False; log.handlers.clear()
     form = logging.Formatter('%(asctime)s %(levelname)s %(message)s', '%Y-%m-%d %H:%M:%S')
     for h in (logging.StreamHandler(sys.stderr), logging.handlers.RotatingFileHandler(Path(folder)/'service.log', maxBytes=5*2**20, backupCount=2)): h.setFormatter(form); log.addHandler(h)

@@ -63,17 +63,6 @@ def muted():
     try: yield
     finally: os.dup2(old, 2); os.close(old); os.close(null)
 
-# %% ../../nbs/graph/00_ir.ipynb #c009b
-_SAME_AS = {
-    'Conv':'Conv2D Conv2DExt Conv2DPadding Conv1DExt Conv1DPadding Convolution ConvolutionStr DepthwiseConv2dNative Conv3D Conv3DExt Conv3DPadding',
-    'ConvTranspose':'Conv2DTranspose Conv2DBackpropInput Conv3DTranspose', 'MatMul':'MatMulExt BatchMatMul BatchMatMulExt Mm Matmul', 'Gemm':'Dense LinearExt Addmm',
-    'LSTM':'DynamicRNN', 'GRU':'GRUV2 DynamicGRUV2 CudnnGRU', 'Gather':'Embedding EmbeddingLookup', 'GatherElements':'GatherD',
-    'Transpose':'TransposeExt TransposeExtView TransposeView T', 'Reshape':'View', 'Unsqueeze':'ExpandDims', 'Split':'SplitTensor Chunk', 'Slice':'StridedSlice', 'Identity':'Contiguous',
-    'BatchNormalization':'BatchNorm BatchNormExt BatchNormWithActivation', 'LayerNormalization':'LayerNorm LayerNormExt', 'RMSNormalization':'RmsNorm', 'GroupNormalization':'GroupNorm',
-    'Relu':'ReLU', 'Clip':'ReLU6 ClampScalar', 'Gelu':'GeLU GeluExt', 'Add':'BiasAdd', 'Max':'Maximum', 'Min':'Minimum',
-    'AveragePool':'AvgPool', 'ReduceMean':'MeanExt', 'ReduceSum':'SumExt'}
-ONNX_NAME = {k:o for o,ks in _SAME_AS.items() for k in ks.split()} # MindSpore's name to ONNX's, where the operator is the same; its operands may stand otherwise
-
 # %% ../../nbs/graph/00_ir.ipynb #c010
 @dataclass(frozen=True)
 class Value:
@@ -86,6 +75,7 @@ class Value:
     node:int=None # Id of the node that makes it
     options:tuple=() # Of a phi: the names that may arrive here
 
+# %% ../../nbs/graph/00_ir.ipynb #c010a
 @dataclass(frozen=True)
 class Node:
     "One operator."
@@ -101,6 +91,17 @@ class Node:
     @property
     def own(self): return self.origin or self.op # what the front end calls it
 
+# %% ../../nbs/graph/00_ir.ipynb #c009b
+_SAME_AS = {
+    'Conv':'Conv2D Conv2DExt Conv2DPadding Conv1DExt Conv1DPadding Convolution ConvolutionStr DepthwiseConv2dNative Conv3D Conv3DExt Conv3DPadding',
+    'ConvTranspose':'Conv2DTranspose Conv2DBackpropInput Conv3DTranspose', 'MatMul':'MatMulExt BatchMatMul BatchMatMulExt Mm Matmul', 'Gemm':'Dense LinearExt Addmm',
+    'LSTM':'DynamicRNN', 'GRU':'GRUV2 DynamicGRUV2 CudnnGRU', 'Gather':'Embedding EmbeddingLookup', 'GatherElements':'GatherD',
+    'Transpose':'TransposeExt TransposeExtView TransposeView T', 'Reshape':'View', 'Unsqueeze':'ExpandDims', 'Split':'SplitTensor Chunk', 'Slice':'StridedSlice', 'Identity':'Contiguous',
+    'BatchNormalization':'BatchNorm BatchNormExt BatchNormWithActivation', 'LayerNormalization':'LayerNorm LayerNormExt', 'RMSNormalization':'RmsNorm', 'GroupNormalization':'GroupNorm',
+    'Relu':'ReLU', 'Clip':'ReLU6 ClampScalar', 'Gelu':'GeLU GeluExt', 'Add':'BiasAdd', 'Max':'Maximum', 'Min':'Minimum',
+    'AveragePool':'AvgPool', 'ReduceMean':'MeanExt', 'ReduceSum':'SumExt'}
+ONNX_NAME = {k:o for o,ks in _SAME_AS.items() for k in ks.split()} # MindSpore's name to ONNX's, where the operator is the same; its operands may stand otherwise
+
 # %% ../../nbs/graph/00_ir.ipynb #c011
 @dataclass
 class Graph:
@@ -114,36 +115,48 @@ class Graph:
     input_names:tuple=None # Keywords, if the network is fed by keyword
     problems:list=field(default_factory=list) # What could not be resolved
     size:int=0 # Bytes of the MINDIR with its weights
-    def __post_init__(self):
-        self._users = None
+    def __post_init__(self): self._users = None
     def __repr__(self): return f'Graph({len(self.nodes)} operators, {len(self.layers)} layers, {len(self.quantizable)} of them quantizable)'
-    def __str__(self):
-        w = max([0]+[len(l.path) for l in self.layers])
-        return '\n'.join([repr(self), *(f"  {l.path:{w}}  {l.kind:9}{'×'.join(map(str, l.weight_shape or ())):>16}  {l.reason or 'can be quantized'}" for l in self.layers)])
-    def flat(self, n): return [o for i in n.ins for o in (i if isinstance(i, tuple) else (i,))]
-    @property
-    def users(self):
-        "Value name to the nodes that read it."
-        if self._users is None:
-            self._users = collections.defaultdict(list)
-            for n in self.nodes:
-                for o in self.flat(n): self._users[o].append(n)
-        return self._users
-    def producer(self, name):
-        "Node that makes a value, or None."
-        v = self.values[name]
-        return self.nodes[v.node] if v.kind=='node' else None
-    def const(self, name): return self.values[name].data
     @property
     def quantizable(self): return [l for l in self.layers if l.quantizable]
-    def layer(self, path):
-        for l in self.layers:
-            if l.path==path: return l
-        raise KeyError(path)
     @property
     def batch(self): # rows of the first input
         s = self.values[self.inputs[0]].shape if self.inputs else None
         return s[0] if s else 1
+
+# %% ../../nbs/graph/00_ir.ipynb #c011b
+@patch
+def flat(self:Graph, n): return [o for i in n.ins for o in (i if isinstance(i, tuple) else (i,))]
+
+@patch(as_prop=True)
+def users(self:Graph):
+    "Value name to the nodes that read it."
+    if self._users is None:
+        self._users = collections.defaultdict(list)
+        for n in self.nodes:
+            for o in self.flat(n): self._users[o].append(n)
+    return self._users
+
+@patch
+def producer(self:Graph, name):
+    "Node that makes a value, or None."
+    v = self.values[name]
+    return self.nodes[v.node] if v.kind=='node' else None
+
+@patch
+def const(self:Graph, name): return self.values[name].data
+
+# %% ../../nbs/graph/00_ir.ipynb #c011e
+@patch
+def layer(self:Graph, path):
+    for l in self.layers:
+        if l.path==path: return l
+    raise KeyError(path)
+
+@patch
+def __str__(self:Graph):
+    w = max([0]+[len(l.path) for l in self.layers])
+    return '\n'.join([repr(self), *(f"  {l.path:{w}}  {l.kind:9}{'×'.join(map(str, l.weight_shape or ())):>16}  {l.reason or 'can be quantized'}" for l in self.layers)])
 
 # %% ../../nbs/graph/00_ir.ipynb #c013
 _AT,_DT = pb.AttributeProto,pb.TensorProto
@@ -168,6 +181,7 @@ def _attr(a):
     if t=='DOUBLE': return a.doubles[0] if a.doubles else a.d
     return None
 
+# %% ../../nbs/graph/00_ir.ipynb #c013c
 def _shapes(a):
     "All shapes below a shape attribute: [(dims, dtype)]."
     if a.type==_AT.TENSORS: return [(tuple(t.dims), _DT.DataType.Name(t.data_type)) for t in a.tensors]
@@ -179,7 +193,7 @@ def _scope(dom):
 
 # %% ../../nbs/graph/00_ir.ipynb #c015
 def own_name(g, p):
-    "Name of a Parameter or input without the name of the graph in front, as the network has it; it may hold colons itself."
+    "Name of a Parameter or input without the name of the graph before it, as the network has it; it may hold colons itself."
     return p.name.removeprefix(g.name+':')
 
 class _Reader:
@@ -188,24 +202,32 @@ class _Reader:
         self.m = pb.ModelProto(); self.m.ParseFromString(blob)
         self.prims = {p.name:p for p in self.m.primitives}
         self.fns = {f.name:f for f in self.m.functions}
-        self.nodes,self.values,self.problems,self.stack = [],{},[],[]
-        g = self.m.graph; self.top = {}; self.params = {}
-        for p in g.parameter: self.top[p.name] = self.add(own_name(g, p), 'param', tuple(p.dims), _DT.DataType.Name(p.data_type))
-        self.inputs = []
-        for p in g.input:
-            t = p.tensor[0] if len(p.tensor) else None
-            nm = self.add('in:'+own_name(g, p), 'input', tuple(t.dims) if t else None, _DT.DataType.Name(t.data_type) if t else '')
-            self.top[p.name] = nm; self.inputs.append(nm)
-        for f in [g,*self.m.functions]:
-            for n in f.node:
-                if n.op_type=='Constant': self.top[n.output[0]] = self.constant(n)
+        self.nodes,self.values,self.problems,self.stack = [],{},[],[] # stack: functions that are being walked
+        self.top,self.inputs = {},[] # protobuf name to value of what every function sees
+        self.known()
     def add(self, name, kind, shape=None, dtype='', **kw):
         self.values[name] = Value(name, kind, shape, dtype, **kw)
         return name
-    def constant(self, n):
-        d = _attr(n.attribute[0]) if n.attribute else None
-        if isinstance(d, np.ndarray): return self.add('c:'+n.output[0], 'const', d.shape, str(d.dtype), data=d)
-        return self.add('c:'+n.output[0], 'const', data=d)
+
+# %% ../../nbs/graph/00_ir.ipynb #c015a
+@patch
+def known(self:_Reader):
+    "Parameters, inputs and constants."
+    g = self.m.graph
+    for p in g.parameter: self.top[p.name] = self.add(own_name(g, p), 'param', tuple(p.dims), _DT.DataType.Name(p.data_type))
+    for p in g.input:
+        t = p.tensor[0] if len(p.tensor) else None
+        nm = self.add('in:'+own_name(g, p), 'input', tuple(t.dims) if t else None, _DT.DataType.Name(t.data_type) if t else '')
+        self.top[p.name] = nm; self.inputs.append(nm)
+    for f in [g,*self.m.functions]:
+        for n in f.node:
+            if n.op_type=='Constant': self.top[n.output[0]] = self.constant(n)
+
+@patch
+def constant(self:_Reader, n):
+    d = _attr(n.attribute[0]) if n.attribute else None
+    if isinstance(d, np.ndarray): return self.add('c:'+n.output[0], 'const', d.shape, str(d.dtype), data=d)
+    return self.add('c:'+n.output[0], 'const', data=d)
 
 # %% ../../nbs/graph/00_ir.ipynb #c016
 @patch
@@ -247,6 +269,7 @@ def step(self:_Reader, f, n, op, at, ins, env, ctx):
         return ins[0][1][k] if isinstance(ins[0], tuple) else ins[0]
     return self.node(f, n, op, at, ins, ctx)
 
+# %% ../../nbs/graph/00_ir.ipynb #c018a
 @patch
 def node(self:_Reader, f, n, op, at, ins, ctx):
     outs = [s for a in n.attribute if a.name=='shape' for s in _shapes(a)] or [(None,'')]
@@ -273,6 +296,7 @@ def call(self:_Reader, f, args, ctx):
     self.stack.pop()
     return r
 
+# %% ../../nbs/graph/00_ir.ipynb #c019a
 @patch
 def join(self:_Reader, rs):
     "What an `if` returns: one of several values."
@@ -293,9 +317,10 @@ def recursive(self:_Reader, name):
                 if r in self.fns and r not in seen: seen.add(r); todo.append(r)
     return False
 
+# %% ../../nbs/graph/00_ir.ipynb #c020b
 @patch
 def light(self:_Reader)->bytes:
-    "The MINDIR without the content of its large Parameters, which the network holds: whoever writes a file fills them in. What the graph itself assigns keeps its content."
+    "The MINDIR without the content of its large Parameters, which the network holds."
     plain = {'Load','Depend','UpdateState','MakeTuple','TupleGetItem','Partial','Switch'}
     busy = {p.name for p in self.m.primitives if p.op_type not in plain and any(a.name.startswith('side_effect') for a in p.attribute)}
     kept = {i for f in [self.m.graph, *self.m.functions] for n in f.node if n.op_type.removeprefix('REF::') in busy for i in n.input}
@@ -333,6 +358,26 @@ MATMULS = {'MatMul','Gemm'}
 RNNS = {'LSTM','GRU','RNN'}
 TABLES = {'Gather','GatherElements'}
 
+def _kind(n):
+    if n.op=='ConvTranspose': return 'conv_transpose'
+    if n.origin.startswith('Conv3D'): return 'conv3d'
+    if n.op=='Conv': return 'conv'
+    if n.op in MATMULS: return 'dense'
+    if n.op in RNNS: return 'rnn'
+    if n.op in TABLES: return 'embedding'
+
+WHY = dict(conv_transpose='transposed convolution: the runtime has no integer kernel for it', conv3d='three-dimensional convolution: not supported',
+    rnn='recurrent: its weights are concatenated inside the operator', embedding=FLOAT_TABLE+'read by index, nothing is multiplied')
+
+# %% ../../nbs/graph/00_ir.ipynb #c030
+def _weight(g, n):
+    "Operand number, Parameter and views of the weight a node reads, or None."
+    c = [(k,*g.root(i)) for k,i in enumerate(n.ins) if isinstance(i, str)]
+    c = [o for o in c if o[1] and len(g.values[o[1]].shape)>1]
+    if n.op in TABLES: c = [o for o in c if o[0]==0]
+    if not c: return None
+    return c[1] if n.op in MATMULS and len(c)==2 else c[0]
+
 # %% ../../nbs/graph/00_ir.ipynb #c027
 def _transposes(chain): return sum(n.op=='Transpose' for n in chain)
 
@@ -346,83 +391,78 @@ def _axis(g, n, k, chain, shape):
     "Axis of the output channels in the stored weight; `k` is the operand the weight is."
     if n.op=='Conv': return 0
     last = len(shape)-1
-    ta,tb = _flags(g, n)
-    ax = last if k==1 else last-1 # x@w keeps the last axis, w@x the one before
-    if (tb if k==1 else ta)!=bool(_transposes(chain)%2): ax = last-1 if ax==last else last
-    return ax
+    transpose_a,transpose_b = _flags(g, n)
+    axis = last if k==1 else last-1 # x@w keeps the last axis, w@x the one before
+    turned = (transpose_b if k==1 else transpose_a)!=bool(_transposes(chain)%2)
+    return 2*last-1-axis if turned else axis
 
 # %% ../../nbs/graph/00_ir.ipynb #c028
+def _same_pads(x, y, kernel, stride, dilation):
+    "(begins, ends) of the pads with which an input of size `x` gives an output of size `y`; the odd one is at the end."
+    total = [max(0, (o-1)*s+(k-1)*e+1-i) for i,o,s,e,k in zip(x, y, stride, dilation, kernel)]
+    return tuple(v//2 for v in total),tuple(v-v//2 for v in total)
+
 def _conv_geometry(n, g, wshape, x, y):
-    "Kernel, stride, groups, dilation and pads of a convolution, for primitives with attributes and for those with constant inputs; `x` and `y` are the shapes of what it reads and makes."
+    "Kernel, stride, groups, dilation and pads of a convolution; `x` and `y` are the shapes of what it reads and makes."
     kernel = tuple(wshape[2:]); d = len(kernel); each = lambda v: tuple(v)[-d:] if isinstance(v, tuple) else (v,)*d
     consts = [g.values[i].data for i in n.ins[3:] if isinstance(i, str) and g.values[i].kind=='const']
-    ts = [c for c in consts if isinstance(c, tuple)] # stride, pads, dilation
-    st = each(n.attrs.get('stride') or (ts[0] if ts else 1)); dil = each(n.attrs.get('dilation') or (ts[-1] if len(ts)>1 else 1))
-    gr = n.attrs.get('group') or n.attrs.get('groups') or next((c for c in reversed(consts) if isinstance(c, int) and not isinstance(c, bool)), 1)
+    tuples = [c for c in consts if isinstance(c, tuple)] # stride, pads, dilation
+    stride = each(n.attrs.get('stride') or (tuples[0] if tuples else 1)); dilation = each(n.attrs.get('dilation') or (tuples[-1] if len(tuples)>1 else 1))
+    groups = n.attrs.get('group') or n.attrs.get('groups') or next((c for c in reversed(consts) if isinstance(c, int) and not isinstance(c, bool)), 1)
     if 'pad_list' in n.attrs: p = n.attrs['pad_list']; begin,end = tuple(p[::2])[-d:],tuple(p[1::2])[-d:]
-    elif len(ts)>2: begin = end = each(ts[1])
-    else: # 'same': what the output's size asks for, the odd one behind
-        t = [max(0, (o-1)*s+(k-1)*e+1-i) for i,o,s,e,k in zip(x[-d:], y[-d:], st, dil, kernel)]; begin,end = tuple(v//2 for v in t),tuple(v-v//2 for v in t)
-    return dict(kernel=kernel, stride=st, groups=int(gr), dilation=dil, pads=(*begin, *end))
+    elif len(tuples)>2: begin = end = each(tuples[1])
+    else: begin,end = _same_pads(x[-d:], y[-d:], stride, dilation, kernel)
+    return dict(kernel=kernel, stride=stride, groups=int(groups), dilation=dilation, pads=(*begin, *end))
 
-def _macs(g, n, kind, x, wshape, k):
-    "Multiply-accumulates of one call for one sample."
+# %% ../../nbs/graph/00_ir.ipynb #c028e
+def _macs(g, n, kind, wshape, k):
+    "Multiply-accumulates of one call for one sample; the weight is operand `k`."
     y = g.values[n.outs[0]].shape
     if not y: return 0
-    if kind=='conv': per = math.prod(wshape[1:])
+    if kind=='conv': row = math.prod(wshape[1:])
     else:
-        ta,tb = _flags(g, n); w = g.values[n.ins[k]].shape
-        per = (w[-1] if (tb if k==1 else not ta) else w[-2]) if w else 0
-    return math.prod(y)*per//max(1, g.batch)
-
-# %% ../../nbs/graph/00_ir.ipynb #c030
-def _weight(g, n):
-    "Operand number, Parameter and views of the weight a node reads, or None."
-    c = [(k,*g.root(i)) for k,i in enumerate(n.ins) if isinstance(i, str)]
-    c = [o for o in c if o[1] and len(g.values[o[1]].shape)>1]
-    if n.op in TABLES: c = [o for o in c if o[0]==0]
-    if not c: return None
-    return c[1] if n.op in MATMULS and len(c)==2 else c[0]
-
-def _kind(n):
-    if n.op=='ConvTranspose': return 'conv_transpose'
-    if n.origin.startswith('Conv3D'): return 'conv3d'
-    if n.op=='Conv': return 'conv'
-    if n.op in MATMULS: return 'dense'
-    if n.op in RNNS: return 'rnn'
-    if n.op in TABLES: return 'embedding'
-
-WHY = dict(conv_transpose='transposed convolution: the runtime has no integer kernel for it', conv3d='three-dimensional convolution: not supported',
-    rnn='recurrent: its weights are concatenated inside the operator', embedding=FLOAT_TABLE+'read by index, nothing is multiplied')
+        transpose_a,transpose_b = _flags(g, n); w = g.values[n.ins[k]].shape
+        row = (w[-1] if (transpose_b if k==1 else not transpose_a) else w[-2]) if w else 0
+    return math.prod(y)*row//max(1, g.batch)
 
 # %% ../../nbs/graph/00_ir.ipynb #c031
+_conv1d = (nn.Conv1d,) + tuple(getattr(ms.mint.nn, o) for o in ('Conv1d',) if hasattr(ms.mint.nn, o))
+
 class _Owners:
-    "Who owns a Parameter, by identity: names change with aliases."
+    "Who owns a Parameter: `cells` is every Cell once, with its path; `by_name` the (path, attribute, Cell) that hold a Parameter."
     def __init__(self, net):
         self.by_name,self.cells = collections.defaultdict(list),[]
-        seen = set()
-        def walk(c, path):
-            if id(c) in seen: return
-            seen.add(id(c)); self.cells.append((path, c))
-            for a,p in c._params.items():
-                if p is not None: self.by_name[p.name].append((path, a, c))
-            for k,s in c._cells.items():
-                if s is not None: walk(s, f'{path}.{k}' if path else k)
-        walk(net, '')
-    def path(self, param):
-        "Path of a weight: its Cell's, with the Parameter's name where it is not simply the Cell's weight."
-        own = self.by_name.get(param)
-        if not own: return param
-        path,attr,c = own[0]
-        return path if attr=='weight' and path else f'{path}.{attr}' if path else attr
-    def bias(self, param):
-        path,attr,c = (self.by_name.get(param) or [('','',None)])[0]
-        b = c is not None and 'weight' in attr and c._params.get(attr.replace('weight','bias'))
-        return int(b.size) if b is not None and b is not False else 0
+        self.walk(net, '', set())
+    def walk(self, cell, path, seen):
+        if id(cell) in seen: return
+        seen.add(id(cell)); self.cells.append((path, cell))
+        for attr,p in cell._params.items():
+            if p is not None: self.by_name[p.name].append((path, attr, cell))
+        for k,sub in cell._cells.items():
+            if sub is not None: self.walk(sub, f'{path}.{k}' if path else k, seen)
+
+# %% ../../nbs/graph/00_ir.ipynb #c031a
+@patch
+def path(self:_Owners, param):
+    "Path of a weight: its Cell's, with the Parameter's name where it is not simply the Cell's weight."
+    own = self.by_name.get(param)
+    if not own: return param
+    path,attr,_ = own[0]
+    return path if attr=='weight' and path else f'{path}.{attr}' if path else attr
+
+@patch
+def bias(self:_Owners, param):
+    "How many numbers the bias next to a weight has."
+    _,attr,cell = (self.by_name.get(param) or [('','',None)])[0]
+    b = cell._params.get(attr.replace('weight','bias')) if cell is not None and 'weight' in attr else None
+    return 0 if b is None else int(b.size)
+
+@patch
+def conv1d(self:_Owners, param): return any(isinstance(c, _conv1d) for _,_,c in self.by_name.get(param, []))
 
 # %% ../../nbs/graph/00_ir.ipynb #c032
 def next_operators(g, names, step):
-    "Kinds of the operators next to values, seen through views."
+    "Kinds of the operators before ('pred') or after ('succ') values, seen through views."
     res,todo,seen = [],list(names),set()
     while todo:
         nm = todo.pop(0)
@@ -440,14 +480,7 @@ def next_operators(g, names, step):
                 else: res.append(n.own)
     return tuple(res)
 
-def _no_table(g, calls, shape):
-    "Why rows of a weight cannot be looked up as integers; '' if they can."
-    for n,_,chain in calls:
-        axis = next((v.data for i in n.ins[2:] if isinstance(i, str) and (v := g.values[i]).kind=='const' and isinstance(v.data, int)), 0) if n.op=='Gather' and n.own!='EmbeddingLookup' else 0
-        if n.op!='Gather' or len(shape)!=2 or chain or axis not in (0,-2): return FLOAT_TABLE+'what is looked up is not its rows'
-        if not _computed(g, n.ins[1]): return FLOAT_TABLE+'its index is a constant'
-    return ''
-
+# %% ../../nbs/graph/00_ir.ipynb #c032e
 def _computed(g, name):
     "Whether a value depends on an input of the network."
     todo,seen = [name],set()
@@ -458,22 +491,60 @@ def _computed(g, name):
         if (n := g.producer(v)) is not None: todo += g.flat(n)
     return False
 
-def _layer(g, own, param, calls, conv1d):
-    "One `Layer` of all the nodes that read a Parameter."
+def _no_table(g, calls, shape):
+    "Why rows of a weight cannot be looked up as integers; '' if they can."
+    for n,_,chain in calls:
+        axis = 0
+        if n.op=='Gather' and n.own!='EmbeddingLookup': axis = next((v.data for i in n.ins[2:] if isinstance(i, str) and (v := g.values[i]).kind=='const' and isinstance(v.data, int)), 0)
+        if n.op!='Gather' or len(shape)!=2 or chain or axis not in (0,-2): return FLOAT_TABLE+'what is looked up is not its rows'
+        if not _computed(g, n.ins[1]): return FLOAT_TABLE+'its index is a constant'
+    return ''
+
+# %% ../../nbs/graph/00_ir.ipynb #c032i
+def _layer(g, own, param, calls):
+    "One `Layer` of all the nodes that read a Parameter: `calls` are (node, operand of the weight, views)."
     n,k,chain = calls[0]; kind = _kind(n); shape = g.values[param].shape
     xs = [m.ins[0 if j!=0 or kind!='dense' else 1] for m,j,_ in calls]
     d = dict(path=own.path(param), op=n.own, param=param, weight_shape=shape, x_shape=g.values[xs[0]].shape or (), y_shape=g.values[n.outs[0]].shape or (), calls=len(calls), nodes=tuple(m.id for m,_,_ in calls))
     d['pred'],d['succ'] = next_operators(g, xs, 'pred'),next_operators(g, [o for m,_,_ in calls for o in m.outs[:1]], 'succ')
-    sharers = [p for p,a,_ in own.by_name.get(param, [])[1:]]
+    sharers = [p for p,_,_ in own.by_name.get(param, [])[1:]]
     if sharers: d['note'] = 'weight shared with ' + ', '.join(sharers)
     if kind=='embedding': return Layer(kind=kind, reason=_no_table(g, calls, shape), **d)
     if kind in WHY: return Layer(kind=kind, reason=WHY[kind], **d)
     d['bias'],d['channel_axis'] = own.bias(param),_axis(g, n, k, chain, shape)
-    d['macs'] = sum(_macs(g, m, kind, m.ins[0], shape, j) for m,j,_ in calls)
+    d['macs'] = sum(_macs(g, m, kind, shape, j) for m,j,_ in calls)
     if kind=='conv': d.update(_conv_geometry(n, g, shape, d['x_shape'], d['y_shape']))
-    return Layer(kind='dense' if kind=='dense' else 'conv1d' if conv1d else 'conv2d', **d)
+    return Layer(kind='dense' if kind=='dense' else 'conv1d' if own.conv1d(param) else 'conv2d', **d)
+
+# %% ../../nbs/graph/00_ir.ipynb #c035
+_owners = tuple(getattr(nn, o) for o in ('Conv1d','Conv2d','Conv3d','Conv1dTranspose','Conv2dTranspose','Conv3dTranspose','Dense') if hasattr(nn, o)) + tuple(getattr(ms.mint.nn, o) for o in ('Linear','Conv1d','Conv2d','Conv3d') if hasattr(ms.mint.nn, o))
+
+def _uncalled(g, own, found):
+    "Layers of Cells whose weight is not among the Parameters that were found."
+    res = []
+    for path,c in own.cells:
+        p = c._params.get('weight') if isinstance(c, _owners) else None
+        if p is None or p.name in found: continue
+        us = g.users.get(p.name, [])
+        why = f'its weight passes {us[0].own} before it is multiplied' if us else 'never called with these inputs'
+        kind = 'dense' if len(p.shape)==2 else 'conv1d' if own.conv1d(p.name) else 'conv2d'
+        res.append(Layer(path, kind, type(c).__name__, p.name, tuple(p.shape), bias=own.bias(p.name), calls=0 if not us else 1, reason=why))
+    return res
 
 # %% ../../nbs/graph/00_ir.ipynb #c033
+def _product(g, n):
+    "The entry of a product of two activations."
+    x,y = g.values[n.ins[0]].shape or (),g.values[n.outs[0]].shape
+    macs = math.prod(y)*(x[-2] if _flags(g, n)[0] else x[-1])//max(1, g.batch) if y and len(x)>1 else 0
+    return Layer(f'{n.scope or "net"}:{n.own}-{n.id}', 'matmul', n.own, '', (), y_shape=y or (), macs=macs, nodes=(n.id,), reason='no weight: a product of two activations')
+
+def _tied(l, groups):
+    "A layer, with what follows if its weight is a table and a factor as well."
+    if l.kind=='dense' and (l.param,'embedding') in groups: return replace(l, note='; '.join(filter(None, [l.note, 'the weight is an embedding table, too: both read the same grid'])))
+    if l.kind=='embedding' and (l.param,'dense') in groups: return replace(l, path=l.path+':lookup', reason=l.reason or FLOAT_TABLE+'it reads the integers of '+l.path)
+    return l
+
+# %% ../../nbs/graph/00_ir.ipynb #c033a
 def find_layers(
     g:Graph, # Operators
     net:nn.Cell, # The network they came from, for the paths
@@ -481,39 +552,14 @@ def find_layers(
     "Group the operators by the weight they read; name what is left float."
     own = _Owners(net); groups,res = {},[]
     for n in g.nodes:
-        if not _kind(n): continue
-        w = _weight(g, n)
-        if w: groups.setdefault((w[1], _kind(n)), []).append((n, w[0], w[2]))
-        elif _kind(n)=='dense':
-            x = g.values[n.ins[0]].shape or (); ta = _flags(g, n)[0]; y = g.values[n.outs[0]].shape or ()
-            macs = math.prod(y)*(x[-2] if ta else x[-1])//max(1, g.batch) if y and len(x)>1 else 0
-            res.append(Layer(f'{n.scope or "net"}:{n.own}-{n.id}', 'matmul', n.own, '', (), y_shape=y, macs=macs, nodes=(n.id,), reason='no weight: a product of two activations'))
-        elif _kind(n) in WHY and n.op not in TABLES: # what gathers from an activation is no table
-            res.append(Layer(f'{n.scope or "net"}:{n.own}-{n.id}', _kind(n), n.own, '', (), nodes=(n.id,), reason=WHY[_kind(n)]))
-    one = (nn.Conv1d,) + tuple(getattr(ms.mint.nn, o) for o in ('Conv1d',) if hasattr(ms.mint.nn, o))
-    tables = {p for p,k in groups if k=='embedding'}
-    for (p,kind),calls in groups.items():
-        l = _layer(g, own, p, calls, any(isinstance(c, one) for _,_,c in own.by_name.get(p, [])))
-        if kind=='dense' and p in tables: l = replace(l, note='; '.join(filter(None, [l.note, 'the weight is an embedding table, too: both read the same grid'])))
-        if kind=='embedding' and (p,'dense') in groups: l = replace(l, path=l.path+':lookup', reason=l.reason or FLOAT_TABLE+'it reads the integers of '+l.path)
-        res.append(l)
-    res.sort(key=lambda l: l.nodes[0])
-    return res + _uncalled(g, own, {p for p,_ in groups})
-
-# %% ../../nbs/graph/00_ir.ipynb #c035
-_owners = tuple(getattr(nn, o) for o in ('Conv1d','Conv2d','Conv3d','Conv1dTranspose','Conv2dTranspose','Conv3dTranspose','Dense') if hasattr(nn, o)) + tuple(getattr(ms.mint.nn, o) for o in ('Linear','Conv1d','Conv2d','Conv3d') if hasattr(ms.mint.nn, o))
-
-def _uncalled(g, own, found):
-    res = []
-    for path,c in own.cells:
-        p = c._params.get('weight') if isinstance(c, _owners) else None
-        if p is None or p.name in found: continue
-        us = g.users.get(p.name, [])
-        why = f'its weight passes {us[0].own} before it is multiplied' if us else 'never called with these inputs'
-        kind = 'dense' if len(p.shape)==2 else 'conv1d' if isinstance(c, nn.Conv1d) else 'conv2d'
-        b = c._params.get('bias')
-        res.append(Layer(path, kind, type(c).__name__, p.name, tuple(p.shape), bias=int(b.size) if b is not None else 0, calls=0 if not us else 1, reason=why))
-    return res
+        kind = _kind(n)
+        if not kind: continue
+        if w := _weight(g, n): groups.setdefault((w[1], kind), []).append((n, w[0], w[2]))
+        elif kind=='dense': res.append(_product(g, n))
+        elif kind in WHY and n.op not in TABLES: # what gathers from an activation is no table
+            res.append(Layer(f'{n.scope or "net"}:{n.own}-{n.id}', kind, n.own, '', (), nodes=(n.id,), reason=WHY[kind]))
+    res += [_tied(_layer(g, own, p, calls), groups) for (p,_),calls in groups.items()]
+    return sorted(res, key=lambda l: l.nodes[0]) + _uncalled(g, own, {p for p,_ in groups})
 
 # %% ../../nbs/graph/00_ir.ipynb #c036
 def read_graph(

@@ -74,20 +74,31 @@ class FrontPlot(QuantWidget):
 # %% ../../nbs/panels/01_front.ipynb #c010
 @patch
 def get_state(self:FrontPlot, key=None, drop_defaults=False):
-    "The traits, and the blocks beside them."
+    "The traits, and the blocks next to them."
     ks = None if key is None else [key] if isinstance(key, str) else list(key)
     own = {k:v for k,v in self._blocks.items() if ks is None or k in ks}
     rest = ks if ks is None else [k for k in ks if k not in own]
     return {**(super(FrontPlot, self).get_state(rest, drop_defaults) if rest is None or rest else {}), **own}
 
-# %% ../../nbs/panels/01_front.ipynb #c011
-@patch(cls_method=True)
-def of(cls:FrontPlot,
-    history:History, # Of a search
-    **kwargs, # Other traits, such as `x='latency'`
-)->FrontPlot:
-    "The plot of a search."
-    return cls(history, **kwargs)
+# %% ../../nbs/panels/01_front.ipynb #c014
+@patch
+def _row(self:FrontPlot, r):
+    self._images += r.forward_samples
+    own = dict(r.metrics, images=self._images, reward=r.reward); flags = FEASIBLE*r.feasible | FAILED*(r.status=='failed') | WARMUP*(r.phase=='warmup') | CACHED*(r.status=='cached')
+    bits = [(b.w,b.a) if (b := r.strategy.get(p)) else (32,32) for p in self.layers]
+    return r.episode,flags,[own[m] if isinstance(own.get(m), numbers.Real) else np.nan for m in self.metrics],bits
+
+# %% ../../nbs/panels/01_front.ipynb #c014e
+@patch
+def _write(self:FrontPlot, first):
+    "Blocks from row `first` on, to the browser."
+    dt = row_type(self.metrics, self.layers); rows = np.array([self._row(r) for r in self.records[first:]], dt).tobytes()
+    new = {}
+    while rows:
+        k,at = f'block_{first//BLOCK}',first%BLOCK; n = (BLOCK-at)*dt.itemsize
+        new[k] = (self._blocks[k][:at*dt.itemsize] if at else b'')+rows[:n]
+        first += len(rows[:n])//dt.itemsize; rows = rows[n:]
+    self._blocks.update(new); self.send_state(list(new))
 
 # %% ../../nbs/panels/01_front.ipynb #c013
 @patch
@@ -120,24 +131,14 @@ def _renew(self:FrontPlot, names):
     self.generation += 1
     return 0
 
-# %% ../../nbs/panels/01_front.ipynb #c014
-@patch
-def _row(self:FrontPlot, r):
-    self._images += r.forward_samples
-    own = dict(r.metrics, images=self._images, reward=r.reward); flags = FEASIBLE*r.feasible | FAILED*(r.status=='failed') | WARMUP*(r.phase=='warmup') | CACHED*(r.status=='cached')
-    bits = [(b.w,b.a) if (b := r.strategy.get(p)) else (32,32) for p in self.layers]
-    return r.episode,flags,[own[m] if isinstance(own.get(m), numbers.Real) else np.nan for m in self.metrics],bits
-
-@patch
-def _write(self:FrontPlot, first):
-    "Blocks from row `first` on, to the browser."
-    dt = row_type(self.metrics, self.layers); rows = np.array([self._row(r) for r in self.records[first:]], dt).tobytes()
-    new = {}
-    while rows:
-        k,at = f'block_{first//BLOCK}',first%BLOCK; n = (BLOCK-at)*dt.itemsize
-        new[k] = (self._blocks[k][:at*dt.itemsize] if at else b'')+rows[:n]
-        first += len(rows[:n])//dt.itemsize; rows = rows[n:]
-    self._blocks.update(new); self.send_state(list(new))
+# %% ../../nbs/panels/01_front.ipynb #c011
+@patch(cls_method=True)
+def of(cls:FrontPlot,
+    history:History, # Of a search
+    **kwargs, # Other traits, such as `x='latency'`
+)->FrontPlot:
+    "The plot of a search."
+    return cls(history, **kwargs)
 
 # %% ../../nbs/panels/01_front.ipynb #c019
 @patch(as_prop=True)

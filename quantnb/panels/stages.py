@@ -100,6 +100,12 @@ def after(self:Stages, name:str)->list: # Names, in order
     for k,s in STAGES.items(): res |= {k} if res.intersection(s.needs) else {*()}
     return [k for k in STAGES if k in res and k!=name]
 
+def before(name:str)->list: # Names, in order
+    "A stage and all that it depends on."
+    need = {name}
+    for k in reversed(STAGES): need |= {*STAGES[k].needs} if k in need else {*()}
+    return [k for k in STAGES if k in need]
+
 @patch
 def outdate(self:Stages, names):
     "Mark stages out of date."
@@ -107,38 +113,9 @@ def outdate(self:Stages, names):
         if self.state[k] in (DONE,FAILED): self.state[k] = STALE
     self.tell()
 
-@patch
-def knob(self:Stages,
-    key:str, # Short key of the yml
-    task:Task=None, # Another task than that of now
-):
-    "Value of a setting."
-    if key in self.own: return self.own[key]
-    c = (task or self.task).config
-    return next((getattr(o, key) for o in (c.space, c.search, c.policy, c.trainer, c.device) if hasattr(o, key)), None)
-
-@patch
-def set(self:Stages, **settings):
-    "Change knobs; what depends on their stages is out of date."
-    new = {k:v for k,v in settings.items() if self.knob(k)!=v}
-    if not new: return
-    old,own = self.task,{k:v for k,v in new.items() if k in self.own}
-    if yml := {k:v for k,v in new.items() if k not in own}: self.task = old.replace(**yml)
-    try: check_names(self.task.config)
-    except Exception: self.task = old; raise
-    self.own.update(own); self.search.use(self.task)
-    for k,s in STAGES.items():
-        if any(o.key in new for o in s.knobs): self.outdate([k, *self.after(k)])
-
 # %% ../../nbs/panels/03a_stages.ipynb #c013
 @patch
 def ready(self:Stages, name:str)->bool: return all(self.state[k]==DONE for k in STAGES[name].needs)
-
-def before(name:str)->list: # Names, in order
-    "A stage and all that it depends on."
-    need = {name}
-    for k in reversed(STAGES): need |= {*STAGES[k].needs} if k in need else {*()}
-    return [k for k in STAGES if k in need]
 
 @patch
 def way(self:Stages, name:str)->list: # Names, in order
@@ -164,6 +141,30 @@ def run(self:Stages, name:str)->bool: # Whether it went well
 def run_to(self:Stages, name:str)->bool: # Whether all went well
     "Run what is missing or out of date, up to a stage."
     return all(self.run(k) for k in self.way(name))
+
+# %% ../../nbs/panels/03a_stages.ipynb #c013d
+@patch
+def knob(self:Stages,
+    key:str, # Short key of the yml
+    task:Task=None, # Another task than that of now
+):
+    "Value of a setting."
+    if key in self.own: return self.own[key]
+    c = (task or self.task).config
+    return next((getattr(o, key) for o in (c.space, c.search, c.policy, c.trainer, c.device) if hasattr(o, key)), None)
+
+@patch
+def set(self:Stages, **settings):
+    "Change knobs; what depends on their stages is out of date."
+    new = {k:v for k,v in settings.items() if self.knob(k)!=v}
+    if not new: return
+    old,own = self.task,{k:v for k,v in new.items() if k in self.own}
+    if yml := {k:v for k,v in new.items() if k not in own}: self.task = old.replace(**yml)
+    try: check_names(self.task.config)
+    except Exception: self.task = old; raise
+    self.own.update(own); self.search.use(self.task)
+    for k,s in STAGES.items():
+        if any(o.key in new for o in s.knobs): self.outdate([k, *self.after(k)])
 
 # %% ../../nbs/panels/03a_stages.ipynb #c014
 def explain(e)->tuple: # what, remedy
@@ -211,6 +212,7 @@ def make_agent(self:Stages):
     self.say('measuring what every layer costs at every width', 2, 3)
     p = self.search.prepared; self.agent = None; p.make_problem(); self.search.agent = make_search(p); self.agent = k
 
+# %% ../../nbs/panels/03a_stages.ipynb #c022b
 def _width(a, w): return w if a is None else a
 
 @stage('propose', 'Bits', 'Propose a width for every layer; change any of them by hand.', ['features'],
@@ -238,6 +240,7 @@ def predicted(
         w,a = wide[p]; return max(0., at.get((p,b.w,a), 0.))+max(0., at.get((p,w,b.a), 0.))
     return max(0., rows[0]['base'])*any(b!=Bits() for b in strategy.values())+sum(rise(p, b) for p,b in strategy.items())
 
+# %% ../../nbs/panels/03a_stages.ipynb #c023c
 @patch
 def edit(self:Stages, strategy:Strategy):
     "Go on with a strategy of one's own."
@@ -477,6 +480,24 @@ def _raise(thread, e): ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong
 def meters(self:Stages):
     e = self.search.engine
     return [] if e is None else [e.meter, e.simulation.meter]
+
+@patch
+def settle(self:Stages):
+    "Nothing runs any more, however it ended."
+    for m in self.meters(): m.pending = None
+    for k,v in self.state.items():
+        if v==RUNNING: self.state[k] = STALE if k in self.results else TODO; self.errors[k] = ('stopped','')
+    self.since,self.at,self.doing = None,None,''
+
+@patch
+def start(self:Stages, f, then=None)->Job:
+    "Run a method in a thread: `s.start(lambda: s.run_to('reward'))`."
+    def g():
+        try: f()
+        finally: self.settle()
+    return Job(g, self.meters, then)
+
+# %% ../../nbs/panels/03a_stages.ipynb #c058a
 @patch
 def progress(self:Stages)->tuple: # Share that is done and seconds left; None where nothing is known
     "Of the stage that runs: by the samples of an evaluation, else by how long it took the last time, else by its steps."
@@ -488,21 +509,6 @@ def progress(self:Stages)->tuple: # Share that is done and seconds left; None wh
         return share,secs*(1-share)/share if share>.02 else None
     last = self.took.get(name)
     return (min(.98, secs/last),max(0., last-secs)) if last else ((self.at[0]-1)/self.at[1] if self.at else None,None)
-
-@patch
-def settle(self:Stages):
-    "Nothing runs any more, however it ended."
-    for m in self.meters(): m.pending = None
-    for k,v in self.state.items():
-        if v==RUNNING: self.state[k] = STALE if k in self.results else TODO; self.errors[k] = ('stopped','')
-    self.since,self.at,self.doing = None,None,''
-@patch
-def start(self:Stages, f, then=None)->Job:
-    "Run a method in a thread: `s.start(lambda: s.run_to('reward'))`."
-    def g():
-        try: f()
-        finally: self.settle()
-    return Job(g, self.meters, then)
 
 # %% ../../nbs/panels/03a_stages.ipynb #c065
 @patch

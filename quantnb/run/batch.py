@@ -333,6 +333,12 @@ def in_process(
     try: return p.wait()
     finally: kill_marked(mark); p.stdin.close()
 
+# %% ../../nbs/run/05_batch.ipynb #c052b
+def _record(folder):
+    try: return json.loads((folder/'run.json').read_text())
+    except (OSError,ValueError): return {}
+
+# %% ../../nbs/run/05_batch.ipynb #c052c
 @patch
 def _start(self:Batch, r, client):
     "Give a run in an empty folder to a worker."
@@ -344,6 +350,7 @@ def _start(self:Batch, r, client):
     write_atomic(d/'run.json', json.dumps(job, indent=1))
     self.live[r.name] = r,client.submit(in_process, str(d), self.config.threads, mark, pure=False),mark,time.time()
 
+# %% ../../nbs/run/05_batch.ipynb #c052d
 @patch
 def _end(self:Batch, name):
     "What is left of a run when its process has ended, or is to end."
@@ -355,10 +362,6 @@ def _end(self:Batch, name):
     if j.get('status')=='running': # it could not say so itself
         why = code if isinstance(code, str) else f'the process was killed by signal {-code}; out of memory?' if code<0 else f'the process ended with exit code {code}; see log.txt'
         write_atomic(d/'run.json', json.dumps({**j, 'status':'failed', 'error':why, 'seconds':round(time.time()-t0, 2)}, indent=1))
-
-def _record(folder):
-    try: return json.loads((folder/'run.json').read_text())
-    except (OSError,ValueError): return {}
 
 # %% ../../nbs/run/05_batch.ipynb #c054
 @patch
@@ -454,6 +457,7 @@ def _write_page(nb):
     body,_ = HTMLExporter(template_name='basic').from_notebook_node(nbformat.read(nb, 4))
     write_atomic(nb.with_suffix('.html'), html_page(html.escape(f'{nb.parent.name}'), body))
 
+# %% ../../nbs/run/05_batch.ipynb #c063a
 @patch
 def _page(self:Batch, rows, counts):
     "Content of summary.html."
@@ -502,6 +506,7 @@ def _stop_signals():
     finally:
         for s,h in old.items(): signal.signal(s, h or signal.SIG_DFL)
 
+# %% ../../nbs/run/05_batch.ipynb #c066d
 @patch
 def _locked(self:Batch):
     "The folder, locked against another batch; errors before anything runs."
@@ -535,6 +540,7 @@ def _workers(self:Batch):
             try: o and o.close(timeout=3)
             except Exception: pass # it is ended by the system
 
+# %% ../../nbs/run/05_batch.ipynb #c069b
 @patch
 def run(self:Batch,
     progress:bool=True, # Bar, and a line for each run that ends

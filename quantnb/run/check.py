@@ -52,6 +52,7 @@ def module_file(
         places = spec.submodule_search_locations
     return (Path(spec.origin),True) if spec.origin and spec.origin.endswith('.py') else (None,True)
 
+# %% ../../nbs/run/00b_check.ipynb #c008g
 def check_imports(
     file, # Python file
     folders:list, # Searched before Python's own path
@@ -78,37 +79,41 @@ def check_imports(
         except SyntaxError as e: bad.append(f'{e.filename}, line {e.lineno}: {e.msg}')
     return bad,unseen
 
+# %% ../../nbs/run/00b_check.ipynb #c008i
+class _Scripts:
+    "The user's modules as texts: names of each, what is wrong, what cannot be seen."
+    def __init__(self, folders): self.folders,self.read,self.bad,self.unseen,self.unknown = folders,{},[],[],False
+    def look(self, key, what, file, exists):
+        "Read one module or file."
+        if not exists:
+            there = [p.stem for f in self.folders for p in Path(f).glob('*') if p.suffix=='.py' or (p/'__init__.py').is_file()]
+            self.bad.append(Mistake(key, f'there is no module "{what}" in {", ".join(map(str, self.folders)) or "pkg_path, which is empty"}{did_you_mean(what, there)}')); return
+        if file is None: self.unknown = True; self.unseen.append(f'the functions of {what}, which has no Python source'); return
+        try: names,more = top_names(file)
+        except SyntaxError as e: self.bad.append(Mistake(key, f'{file}, line {e.lineno}: {e.msg}')); self.unknown = True; return
+        self.read[what] = names; wrong,dark = check_imports(file, self.folders); self.bad += [Mistake(key, o) for o in wrong]; self.unseen += dark
+        if more: self.unknown = True; self.unseen.append(f'all functions of {what}, which makes names while it is imported')
+    def want(self, key, name, names):
+        if name not in names: self.bad.append(Mistake(key, f'there is no function "{name}" in {", ".join(self.read) or "register.modules, which is empty"}{did_you_mean(name, names)}'))
+
+# %% ../../nbs/run/00b_check.ipynb #c008l
 def check_functions(
     c:Config,
 )->tuple: # `Mistake`s, and sentences on what cannot be seen
     "Modules and functions that the yml names and that are not there."
-    reg,roles,bad,unseen = c.registered,c.roles,[],[]
-    folders = list(dict.fromkeys([*reg.pkg_path, *(p for r in roles.values() for p in r.pkg_path)])); read,unknown = {},False
-    def look(key, what, file, exists):
-        nonlocal unknown
-        if not exists:
-            there = [p.stem for f in folders for p in Path(f).glob('*') if p.suffix=='.py' or (p/'__init__.py').is_file()]
-            bad.append(Mistake(key, f'there is no module "{what}" in {", ".join(map(str, folders)) or "pkg_path, which is empty"}{did_you_mean(what, there)}'))
-        elif file is None: unknown = True; unseen.append(f'the functions of {what}, which has no Python source')
-        else:
-            try: names,more = top_names(file)
-            except SyntaxError as e: bad.append(Mistake(key, f'{file}, line {e.lineno}: {e.msg}')); unknown = True; return
-            read[what] = names; wrong,dark = check_imports(file, folders); bad.extend(Mistake(key, o) for o in wrong); unseen.extend(dark)
-            if more: unknown = True; unseen.append(f'all functions of {what}, which makes names while it is imported')
-    for m in reg.modules: look('register.modules', m.module, *module_file(m.module, folders))
+    reg,roles = c.registered,c.roles; s = _Scripts(list(dict.fromkeys([*reg.pkg_path, *(p for r in roles.values() for p in r.pkg_path)])))
+    for m in reg.modules: s.look('register.modules', m.module, *module_file(m.module, s.folders))
     for k,r in roles.items():
-        if r.path and r.path not in read: look(f'{k}: path', r.path, Path(r.path) if Path(r.path).is_file() else None, Path(r.path).is_file())
-    if bad or unknown: return bad,unseen
-    def want(key, name, names):
-        if name not in names: bad.append(Mistake(key, f'there is no function "{name}" in {", ".join(read) or "register.modules, which is empty"}{did_you_mean(name, names)}'))
+        if r.path and r.path not in s.read: s.look(f'{k}: path', r.path, Path(r.path) if Path(r.path).is_file() else None, Path(r.path).is_file())
+    if s.bad or s.unknown: return s.bad,s.unseen
     for m in reg.modules:
-        for name in m.all(): want('register.modules', name, read[m.module])
-    known = {name for m in reg.modules for name in m.all()}|{n for ns in read.values() for n in ns}
+        for name in m.all(): s.want('register.modules', name, s.read[m.module])
+    known = {name for m in reg.modules for name in m.all()}|{n for ns in s.read.values() for n in ns}
     for k,r in roles.items():
-        if r.func and r.path: want(k, r.func, read[r.path])
-        elif r.type: want(k, r.type, known)
-    if isinstance(c.search.custom_reward, str): want('custom_reward', c.search.custom_reward, known)
-    return list(dict.fromkeys(bad)),unseen
+        if r.func and r.path: s.want(k, r.func, s.read[r.path])
+        elif r.type: s.want(k, r.type, known)
+    if isinstance(c.search.custom_reward, str): s.want('custom_reward', c.search.custom_reward, known)
+    return list(dict.fromkeys(s.bad)),s.unseen
 
 # %% ../../nbs/run/00b_check.ipynb #c008d
 GIVEN = dict.fromkeys(('network','inputs'), ('config',))|dict.fromkeys(('calib','evaluate','confirm','test'), ('model','config','calib_portion')) # role to what its function may ask for
@@ -193,6 +198,7 @@ def check_limits(
         except InputError as e: bad.append(Mistake('evaluator.device_evaluator.token', e.what.partition(': ')[2]))
     return bad
 
+# %% ../../nbs/run/00b_check.ipynb #c012d
 def with_lines(
     bad:list, # `Mistake`s
     text:str, # Of the yml
@@ -205,6 +211,7 @@ def with_lines(
         return next((n for p,n in places if k and p[-k:]==words[-k:]), 0)
     return sorted((m if m.line else replace(m, line=line(m)) for m in bad), key=lambda m: m.line)
 
+# %% ../../nbs/run/00b_check.ipynb #c012f
 def look_ahead(
     c:Config,
     lines:bool=True, # Whether the settings stand in the yml as they are; not where the command line changes some

@@ -8,6 +8,7 @@ __all__ = ['Pace', 'measure_pace', 'expected', 'expected_phases']
 # %% ../../nbs/run/01b_expect.ipynb #c003
 import logging, math, tempfile, time
 from dataclasses import dataclass, replace
+from fastcore.basics import patch
 from pathlib import Path
 from ..types import *
 from ..config import Config
@@ -36,6 +37,20 @@ def _walked(exporter):
     from quantnb.rows import rows_that_fit
     return rows_that_fit(2*exporter.float.row_bytes, 2048, 2**29) if exporter.builder else 1
 
+def _took(f):
+    "Seconds of a function, and its result."
+    t = time.monotonic(); r = f(); return time.monotonic()-t,r
+
+def _evaluated(task, engine, net, seconds):
+    "Seconds of an evaluation, the samples it fed, whether the time limit cut it short."
+    from quantnb.run.trial import time_limit
+    before = engine.samples; t = time.monotonic()
+    try:
+        with time_limit(seconds, engine.meter): task.run('evaluate', net)
+    except TrialError: return time.monotonic()-t,engine.samples-before,True
+    return time.monotonic()-t,engine.samples-before,False
+
+# %% ../../nbs/run/01b_expect.ipynb #c006c
 def measure_pace(
     task, # `Task`
     engine, # Calibrated, the float network evaluated on it
@@ -45,29 +60,105 @@ def measure_pace(
 )->Pace:
     "Round all weights to the widest candidates, write the files of that strategy, and evaluate it."
     from quantnb.rows import row_count
-    from quantnb.run.trial import measure, time_limit
-    c,g,q = task.config,engine.graph,engine.quantizer; ls = g.quantizable; w = c.w_bits[-1]; s = Strategy.uniform(ls, w, w if c.a_bits is None else c.a_bits[-1])
-    def took(f): t = time.monotonic(); r = f(); return time.monotonic()-t,r
-    rounding,_ = took(lambda: [q.weight(l.path, w) for l in ls])
-    first,opening = (took(lambda: exporter.builder.open(s))[0] for _ in range(2)) if exporter.builder else (0.,0.) # the first one finds the ranges of the activations
-    with tempfile.TemporaryDirectory() as d: writing,_ = took(lambda: exporter.write(s, d))
-    def evaluate(net):
-        before = engine.samples; t = time.monotonic()
-        try:
-            with time_limit(seconds, engine.meter): task.run('evaluate', net)
-        except TrialError: return time.monotonic()-t,engine.samples-before,True
-        return time.monotonic()-t,engine.samples-before,False
-    start = engine.start or {}; one,n,_ = (start['seconds'],engine.samples,False) if start else evaluate(engine.net(None))
-    if not start: n = max(1, n)
-    quantized,seen,cut = evaluate(engine.net(s))
-    if cut: quantized *= max(1, n)/max(1, seen)
-    here = c.device is None or c.device.host is None and c.device.hardware=='CPU'; times = {}
-    if here and exporter.builder:
-        try: times = measure(task, exporter, dict(model=s), repeat=5, seconds=1.)
+    c,q = task.config,engine.quantizer; ls = engine.graph.quantizable; w = c.w_bits[-1]; s = Strategy.uniform(ls, w, w if c.a_bits is None else c.a_bits[-1])
+    rounding,_ = _took(lambda: [q.weight(l.path, w) for l in ls])
+    first,opening = (_took(lambda: exporter.builder.open(s))[0] for _ in range(2)) if exporter.builder else (0.,0.) # the first one finds the ranges of the activations
+    with tempfile.TemporaryDirectory() as d: writing,_ = _took(lambda: exporter.write(s, d))
+    if start := engine.start: one,samples = start['seconds'],engine.samples
+    else: one,samples,_ = _evaluated(task, engine, engine.net(None), seconds); samples = max(1, samples)
+    quantized,seen,cut = _evaluated(task, engine, engine.net(s), seconds)
+    if cut: quantized *= max(1, samples)/max(1, seen)
+    f,m = map(_file_times(task, exporter, s).get, ('float','model'))
+    return Pace(one, quantized, samples, len(ls), float(sum(l.macs for l in ls)), rounding, opening, writing, compiling, f.median/1e3 if f else 0., max(0., first-opening), bool(f and m and m.median>1.02*f.median), sum(map(row_count, q.inputs)) or 1, _walked(exporter))
+
+def _file_times(task, exporter, strategy):
+    "Latencies of the float file and a strategy's, if they are measured on this processor; {} otherwise."
+    from quantnb.run.trial import measure
+    d = task.config.device; res = {}
+    if exporter.builder and (d is None or d.host is None and d.hardware=='CPU'):
+        try: res = measure(task, exporter, dict(model=strategy), repeat=5, seconds=1.)
         except Exception as e: logging.getLogger('quantnb').debug('no latency: %s', e)
         exporter.device = None
-    f,m = times.get('float'),times.get('model')
-    return Pace(one, quantized, n, len(ls), float(sum(l.macs for l in ls)), rounding, opening, writing, compiling, f.median/1e3 if f else 0., max(0., first-opening), bool(f and m and m.median>1.02*f.median), sum(map(row_count, q.inputs)) or 1, _walked(exporter))
+    return res
+
+# %% ../../nbs/run/01b_expect.ipynb #c008a
+@dataclass(frozen=True)
+class _Ahead:
+    "A run, or what is left of one, as far as its time depends on it."
+    c:Config
+    p:Pace
+    roles:tuple # Names of the user's functions that there are
+    formats:tuple # Of the files
+    simulated:bool=False # Whether candidates run on the simulation, of which there are no graphs to compare
+    done:int=0 # Episodes that are over
+    @property
+    def episodes(self): return max(0, self.c.policy.max_episode-self.done)
+    @property
+    def row(self): return self.p.one/max(1, self.p.samples) # seconds of one row in float
+    @property
+    def qrow(self): return max(self.p.quantized-self.p.opening, .5*self.p.one)/max(1, self.p.samples) # in a quantized graph
+    @property
+    def others(self): return len(self.c.w_bits)+len(self.c.a_bits or [0])-2 # widths of a layer that are tried besides the widest
+    @property
+    def files(self): return 'onnx' in self.formats
+    @property
+    def timed(self): return 'latency' in self.c.objectives
+    @property
+    def repeat(self): return self.c.device.repeat_times if self.c.device else 50
+    @property
+    def confirmed(self): return self.files and 'confirm' in self.roles # finalists, on data of their own
+
+# %% ../../nbs/run/01b_expect.ipynb #c008d
+@patch
+def timing(self:_Ahead, files, repeat, seconds): return files*(self.p.opening+4*self.p.forward)+min(seconds, 1.3*files*repeat*self.p.forward)
+
+@patch
+def comparing(self:_Ahead, seconds, rows, sizes):
+    "At most `seconds` for `rows` samples at several batch sizes."
+    return 2*self.p.opening+12*self.row+min(seconds, rows*(8*self.row+sizes*self.qrow))
+
+# %% ../../nbs/run/01b_expect.ipynb #c008h
+@patch
+def sensitivities(self:_Ahead):
+    from quantnb.run.prepare import SENSITIVITY_MACS
+    p,others = self.p,self.others; res = len(self.c.w_bits)*p.rounding+p.ranges
+    if not self.files or self.simulated: return res
+    rows = min(64, max(4, SENSITIVITY_MACS/max(1, p.macs*p.layers*max(1, others)/2)))
+    return res+rows*self.qrow*p.layers*others/2+2*p.layers*others*p.opening
+
+@patch
+def searching(self:_Ahead):
+    "All episodes: an evaluation, a comparison with the float outputs, a latency, the agent's step; and the files of each candidate that is better than all before."
+    p,c = self.p,self.c; near = max(3., .2*p.one)
+    one = p.quantized+min(128, p.calibrated)*self.qrow+.006*p.layers*(self.episodes>c.policy.num_warmup)
+    if self.timed: one += self.timing(1, self.repeat, near)+min(near, self.repeat*p.forward)
+    better = math.log(max(1, self.episodes+self.done))+.6
+    return self.episodes*one+better*(p.writing+self.comparing(2., 100, 1))
+
+# %% ../../nbs/run/01b_expect.ipynb #c008m
+@patch(as_prop=True)
+def sequence(self:_Ahead): # whether finalists are rounded in sequence
+    from quantnb.quant.recipe import PRESETS
+    q = self.c.trainer.quant; return self.files and (q.finalists or PRESETS[q.preset]['finalists'])=='in sequence'
+
+@patch(as_prop=True)
+def one_pass(self:_Ahead): # seconds of rounding in sequence
+    from quantnb.quant.recipe import PRESETS
+    if not self.sequence: return 0.
+    rows = max(16, min(PRESETS[self.c.trainer.quant.preset]['rows'] or 512, self.p.calibrated, self.p.walked))
+    return rows*(self.row+self.qrow)*1.5+6*self.p.rounding
+
+@patch
+def confirming(self:_Ahead):
+    from quantnb.run.pipeline import SMALL
+    many = min(5, max(1, self.episodes+self.done)) if self.confirmed else 1; passes = min(3 if self.p.macs<SMALL else 1, many)*self.sequence
+    return (many+passes+1)*self.p.quantized+passes*self.one_pass if self.confirmed else passes*(self.one_pass+self.p.quantized)
+
+@patch
+def tabulating(self:_Ahead, total):
+    "The last table's four files, which take turns for at least a twentieth of what the episodes took."
+    res = 3*self.p.quantized+self.p.one+2*self.one_pass+4*self.p.writing
+    return res+(self.timing(4, 200, max(6., total/20)) if self.files else 0.)
 
 # %% ../../nbs/run/01b_expect.ipynb #c008
 def expected(
@@ -80,30 +171,19 @@ def expected(
     spent:float=0., # Seconds that they took
 )->dict: # Phase to seconds
     "The phases after calibration that lie ahead."
-    from quantnb.quant.recipe import PRESETS
-    from quantnb.run.pipeline import SMALL
-    from quantnb.run.prepare import SENSITIVITY_MACS
-    n,W = max(0, c.policy.max_episode-done),len(c.w_bits)+len(c.a_bits or [0])-1; row = p.one/max(1, p.samples); qrow = max(p.quantized-p.opening, .5*p.one)/max(1, p.samples)
-    latency,graphs,preset = 'latency' in c.objectives,'onnx' in formats and not simulated,PRESETS[c.trainer.quant.preset]
-    def timed(files, repeat, seconds): return files*(p.opening+4*p.forward)+min(seconds, 1.3*files*repeat*p.forward)
-    def compared(seconds, rows, sizes): return 2*p.opening+12*row+min(seconds, rows*(8*row+sizes*qrow)) # the reference computes node by node
-    repeat = c.device.repeat_times if c.device else 50; near = max(3., .2*p.one); role = 'confirm' if 'onnx' in formats and 'confirm' in roles else ''
-    sequence = 'onnx' in formats and (c.trainer.quant.finalists or preset['finalists'])=='in sequence'
-    rows = max(16, min(preset['rows'] or 512, p.calibrated, p.walked)); one_pass = rows*(row+qrow)*1.5+6*p.rounding if sequence else 0.
-    many = min(5, max(1, n+done)) if role else 1; passes = min(3 if p.macs<SMALL else 1, many)*sequence
-    res = {'search algorithm':1.5, 'sensitivities':len(c.w_bits)*p.rounding+p.ranges+(min(64, max(4, SENSITIVITY_MACS/max(1, p.macs*p.layers*max(1, W-1)/2)))*qrow*p.layers*(W-1)/2+2*p.layers*(W-1)*p.opening if graphs else 0.)}
-    if latency and c.targets.latency is not None: res['latency model'] = 6+40*(p.opening+4*p.forward)
-    if 'onnx' in formats: res['agreement'] = 3*compared(2., 256, 2)
-    better = math.log(max(1, n+done))+.6
-    episode = p.quantized+min(128, p.calibrated)*qrow+(timed(1, repeat, near)+min(near, repeat*p.forward) if latency else 0.)+.006*p.layers*(n>c.policy.num_warmup)
-    res['episodes'] = n*episode+better*(p.writing+compared(2., 100, 1)); total = spent+res['episodes']
-    res['confirmation'] = (many+passes+1)*p.quantized+passes*one_pass if role else passes*(one_pass+p.quantized)
-    res['final table'] = (3*p.quantized+p.one)+(2*one_pass if sequence else 0.)+4*p.writing+(timed(4, 200, max(6., total/20)) if 'onnx' in formats else 0.)
+    a = _Ahead(c, p, tuple(roles), tuple(formats), simulated, done)
+    res = {'search algorithm':1.5, 'sensitivities':a.sensitivities()}
+    if a.timed and c.targets.latency is not None: res['latency model'] = 6+40*(p.opening+4*p.forward)
+    if a.files: res['agreement'] = 3*a.comparing(2., 256, 2)
+    res['episodes'] = a.searching(); total = spent+res['episodes']
+    res['confirmation'] = a.confirming()
+    res['final table'] = a.tabulating(total)
     if c.targets.compress_ratio is not None: res['baselines'] = 2*p.quantized+.1*res['episodes']
-    if latency and p.slower: res['fastest file'] = max(10., total/20)+p.quantized
-    res['writing the files'] = p.writing; res['agreement of the files'] = sum(dict(onnx=compared(4., 2000, 5), mindir=p.compiling+min(4., 1000*row)).get(f, 0.) for f in formats)
-    res['evaluating the file'] = p.quantized+p.writing+compared(2., 100, 1); res['pictures for the report'] = 1+.03*p.layers; res['writing the report'] = 12.
-    return res
+    if a.timed and p.slower: res['fastest file'] = max(10., total/20)+p.quantized
+    res['writing the files'] = p.writing
+    res['agreement of the files'] = sum(dict(onnx=a.comparing(4., 2000, 5), mindir=p.compiling+min(4., 1000*a.row)).get(f, 0.) for f in formats)
+    res['evaluating the file'] = p.quantized+p.writing+a.comparing(2., 100, 1)
+    return res|{'pictures for the report':1+.03*p.layers, 'writing the report':12.}
 
 # %% ../../nbs/run/01b_expect.ipynb #c010
 def expected_phases(
