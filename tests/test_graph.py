@@ -3,7 +3,7 @@ import os
 import mindspore as ms
 import numpy as np
 import pytest
-from mindspore import nn
+from mindspore import nn, ops
 from nets import make
 from quantnb.deploy.onnx import read_at_batch
 from quantnb.graph.ir import muted, read_graph, select
@@ -87,3 +87,15 @@ def test_a_graph_in_a_terminal_says_why_not():
     net,x = make('cnn')
     said = str(select(read_graph(net, x), exclude=['head'])).splitlines()
     assert len(said)>8 and any('head' in o and 'excluded by the configuration' in o for o in said) and any('stem' in o and 'can be quantized' in o for o in said)
+
+def test_products_in_repeated_blocks_are_called_by_their_block():
+    class Block(nn.Cell):
+        def __init__(self): super().__init__(); self.q,self.k = nn.Dense(8, 8),nn.Dense(8, 8)
+        def construct(self, x): return x+ops.softmax(ops.matmul(self.q(x), self.k(x).transpose(0,2,1)))@x
+    class Net(nn.Cell):
+        def __init__(self): super().__init__(); self.blocks = nn.CellList([Block() for _ in range(3)])
+        def construct(self, x):
+            for b in self.blocks: x = b(x)
+            return x
+    g = read_graph(Net(), ms.Tensor(np.ones((2,5,8), np.float32)))
+    assert [l.path.split(':')[0] for l in g.layers if l.kind=='matmul']==[f'blocks.{k}' for k in range(3) for _ in range(2)]

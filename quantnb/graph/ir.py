@@ -532,11 +532,20 @@ def _uncalled(g, own, found):
     return res
 
 # %% ../../nbs/graph/00_ir.ipynb #c033
-def _product(g, n):
+def _where(g, own, n, most=64):
+    "The part of the network that an operator without a weight belongs to. In repeated blocks MindSpore gives it the scope of the first one; the nearest weight before it knows better."
+    kind,depth = lambda s: re.sub(r'\d+', '#', s),n.scope.count('.')+1; todo,seen = [n],{n.id}
+    while kind(n.scope)!=n.scope and todo and len(seen)<most:
+        m = todo.pop(0); w = _weight(g, m); at = '.'.join(own.path(w[1]).split('.')[:depth]) if w else ''
+        if kind(at)==kind(n.scope): return at
+        new = {p.id:p for v in g.flat(m) if isinstance(v, str) and (p := g.producer(v)) is not None and p.id not in seen}; seen |= new.keys(); todo += new.values()
+    return n.scope or 'net'
+
+def _product(g, n, where):
     "The entry of a product of two activations."
     x,y = g.values[n.ins[0]].shape or (),g.values[n.outs[0]].shape
     macs = math.prod(y)*(x[-2] if _flags(g, n)[0] else x[-1])//max(1, g.batch) if y and len(x)>1 else 0
-    return Layer(f'{n.scope or "net"}:{n.own}-{n.id}', 'matmul', n.own, '', (), y_shape=y or (), macs=macs, nodes=(n.id,), reason='no weight: a product of two activations')
+    return Layer(f'{where}:{n.own}-{n.id}', 'matmul', n.own, '', (), y_shape=y or (), macs=macs, nodes=(n.id,), reason='no weight: a product of two activations')
 
 def _tied(l, groups):
     "A layer, with what follows if its weight is a table and a factor as well."
@@ -555,9 +564,9 @@ def find_layers(
         kind = _kind(n)
         if not kind: continue
         if w := _weight(g, n): groups.setdefault((w[1], kind), []).append((n, w[0], w[2]))
-        elif kind=='dense': res.append(_product(g, n))
+        elif kind=='dense': res.append(_product(g, n, _where(g, own, n)))
         elif kind in WHY and n.op not in TABLES: # what gathers from an activation is no table
-            res.append(Layer(f'{n.scope or "net"}:{n.own}-{n.id}', kind, n.own, '', (), nodes=(n.id,), reason=WHY[kind]))
+            res.append(Layer(f'{_where(g, own, n)}:{n.own}-{n.id}', kind, n.own, '', (), nodes=(n.id,), reason=WHY[kind]))
     res += [_tied(_layer(g, own, p, calls), groups) for (p,_),calls in groups.items()]
     return sorted(res, key=lambda l: l.nodes[0]) + _uncalled(g, own, {p for p,_ in groups})
 
