@@ -8,7 +8,7 @@ processes, size of the float weights, quantnb's final table, whether both files 
 A network that has a result is not run again unless told so. Where a package cannot be had, its network is skipped.
 Exit code: 0 if every network ended with a result and both files, or was skipped; else 1.
 """
-import argparse, importlib, json, os, subprocess, sys, time
+import argparse, importlib, json, math, os, subprocess, sys, time
 from pathlib import Path
 from fetch import Missing, cache, fetch
 
@@ -79,6 +79,8 @@ def run(name, seconds, gigabytes):
         sizes = {f: round((best.parent/o['path']).stat().st_size/2**20, 2) for f, o in b['files'].items() if (best.parent/o['path']).is_file()}
         res |= dict(feasible=b['feasible'], missed=b['missed'], table=b.get('table'), files_mb=sizes, both_files={'onnx', 'mindir'} <= set(sizes))
         res |= {k: b.get(k) for k in ('phases', 'memory', 'peak_gb', 'noise', 'left_out')}
+        layers = {l['path']: l for l in json.loads((best.parent/'history.jsonl').open().readline())['layers']}
+        res['widths'] = [[k, math.prod(layers[k]['weight_shape']), v['w'], v['a']] for k, v in b['strategy'].items()]
         res |= dict(agreement={f: {k: p.get(k) for k in ('measure', 'agreement', 'interval', 'error', 'rows', 'note')} for f, p in (b.get('parity') or {}).items()}, integer_macs=b['files'].get('onnx', {}).get('integer_macs'))
     if not best or res['exit'] not in (0, 3): res['last_lines'] = tail(folder/'run.log')
     return res
