@@ -68,6 +68,27 @@ def test_equalization_through_a_gate_keeps_the_function_and_repairs_an_activatio
         f,q = e.answers(None)[0],e.answers(Strategy({l.path:Bits(16,8) for l in g.quantizable}))[0]; error[transforms] = float(((q-f)**2).mean()/f.var()); np.testing.assert_allclose(f, np.concatenate([net(ms.Tensor(b[0])).asnumpy() for b in e.quantizer.inputs])[:len(f)], atol=1e-4)
     assert error['fold','equalize']<.1*error['fold',], error
 
+class Shifted(nn.Cell):
+    "High biases behind a ReLU, and a layer norm with shifts of very different size."
+    def __init__(self):
+        super().__init__(); conv = lambda i, o: nn.Conv2d(i, o, 1, has_bias=True)
+        self.a,self.b,self.norm,self.q,self.k = conv(3, 8),conv(8, 12),nn.LayerNorm((12,)),nn.Dense(12, 6),nn.Dense(12, 6)
+        self.a.bias.set_data(ms.Tensor(np.linspace(20, 40, 8).astype(np.float32))); self.norm.beta.set_data(ms.Tensor(np.linspace(-40, 40, 12).astype(np.float32)))
+    def construct(self, x):
+        h = self.norm(self.b(ms.ops.relu(self.a(x))).mean((2,3)))
+        return ms.ops.tanh(self.q(h))+self.k(h)
+
+@pytest.mark.parametrize('engine', ['onnxruntime','mindspore'])
+def test_absorbed_shifts_reach_both_engines_and_all_files(engine):
+    ms.set_context(mode=ms.GRAPH_MODE); ms.set_seed(0); net = Shifted().set_train(False); x = nets.t(64, 3, 5, 5); y = net(x).asnumpy()
+    plain,absorbed = (prepared(net, x, t, engine=engine) for t in (('fold',),('absorb','fold','equalize'))); s = Strategy.uniform([l.path for l in plain.graph.quantizable], 8, 8); out = lambda p, s: p.engine.net(s)(x).asnumpy()
+    np.testing.assert_allclose(out(absorbed, None), y, atol=1e-5*np.abs(y).max())
+    done = absorbed.engine.quantizer.scaled; assert type(done[-1]).__name__=='Absorb' and {o['source']:o['kept'] for o in done[-1].report}=={'a.bias':True, 'norm.beta':True} # last, wherever it stands in the recipe
+    error = [float(((out(p, s)-y)**2).mean()) for p in (plain,absorbed)]
+    assert error[1]<.7*error[0], error # the file stores what no layer reads, the map before the mean, in 8 bits as well
+    files = absorbed.exporter.check(s, dict(onnx=absorbed.exporter.onnx(s), mindir=absorbed.exporter.mindir(s)), [(x[:8].asnumpy(),)], (1,8))
+    assert files['onnx']['agreement']>.99 and files['mindir']['agreement']>.99, files
+
 def test_ranges_by_the_error_at_the_output(cnn):
     net,x,y = cnn; s = None
     for name in ('auto','trimmed','percentile','kl','ifmr','ema'):

@@ -18,6 +18,7 @@ from .fold import *
 from .ranges import *
 from .equalize import *
 from .smooth import *
+from .absorb import *
 from .recipe import *
 from .recipe import _made
 
@@ -40,6 +41,7 @@ class Quantizer:
         for t in (_made(transforms, o) for o in recipe.transforms):
             if getattr(t, 'needs', ()): self.waiting.append(t)
             elif biases is None or not isinstance(t, Fold): self.folded.update(t(graph, self.params) or {})
+        self.waiting.sort(key=lambda t: getattr(t, 'after_others', False))
         self.layers = {l.path:l for l in graph.quantizable}
         self.observers,self.inputs = {},[] # filled by calibration
         self._w,self._scales,self._dear,self._own,self._a,self._b = Kept(),{},{},{},{},{} # integers are made again from their scales where memory is short
@@ -128,10 +130,10 @@ def transform(self:Quantizer,
     observers:dict, # Layer path to `Observer` that has seen the calibration data
 )->bool: # Whether Parameters have changed: calibration has to be repeated
     "Apply the transforms that need statistics of the activations, once."
-    todo,self.waiting = self.waiting,[]; before = dict(self.params)
-    for t in todo: t.apart = self.apart; t(self.graph, self.params, observers)
-    self.scaled += todo
-    if not any(self.params[k] is not v for k,v in before.items()): return False
+    before = dict(self.params); changed = lambda: any(self.params[k] is not v for k,v in before.items())
+    while self.waiting and not (getattr(self.waiting[0], 'after_others', False) and changed()): # what changes statistics comes first; the rest waits for new ones
+        t = self.waiting.pop(0); t.apart,t.biases = self.apart,self.bias_param; t(self.graph, self.params, observers); self.scaled.append(t)
+    if not changed(): return False
     for kept in (self._w,self._scales,self._dear,self._own,self._a,self._b): kept.clear()
     return True
 
