@@ -89,6 +89,28 @@ def test_absorbed_shifts_reach_both_engines_and_all_files(engine):
     files = absorbed.exporter.check(s, dict(onnx=absorbed.exporter.onnx(s), mindir=absorbed.exporter.mindir(s)), [(x[:8].asnumpy(),)], (1,8))
     assert files['onnx']['agreement']>.99 and files['mindir']['agreement']>.99, files
 
+class PostNorm(nn.Cell):
+    "Norms whose outputs go into the next sum as well, so that no layer alone can make up for them; with and without a batch norm that cannot be folded."
+    def __init__(self):
+        super().__init__(); self.a,self.b,self.n1,self.c,self.d,self.n2,self.head = nn.Dense(16, 32),nn.Dense(32, 16),nn.LayerNorm((16,)),nn.Dense(16, 32),nn.Dense(32, 16),nn.BatchNorm1d(16),nn.Dense(16, 4)
+        for l in (self.b,self.d): l.weight.set_data(l.weight*8) # what is added is as large as what it is added to
+    def construct(self, x):
+        x = self.n1(x+self.b(ms.ops.relu(self.a(x)))); x = self.n2(x+self.d(ms.ops.relu(self.c(x))))
+        return self.head(ms.ops.relu(x))
+
+def test_fitted_norms_reach_both_engines_and_all_files():
+    ms.set_context(mode=ms.GRAPH_MODE); ms.set_seed(0); net = PostNorm().set_train(False); x = ms.Tensor(np.random.default_rng(0).normal(size=(512,16)).astype(np.float32)); y = net(x).asnumpy()
+    p = Prepared(Task(net=net, inputs=x[:2], calib=[x], evaluate=lambda m: float(np.abs(m(x).asnumpy()).mean()), bits=[8], act_bits=[8], quant=dict(preset='fast'), local_base_path=tempfile.mkdtemp())).open_network()
+    e,q = p.engine,p.engine.quantizer; plain = Strategy.uniform([l.path for l in p.graph.quantizable], 2, 8); own = with_norms(p.exporter.builder, plain, gain=1.); fitted = q.refitted(own)
+    assert set(fitted)=={'n1.gamma','n1.beta','n2.gamma','n2.beta'} and not q.refitted(plain) and fitted.items()<=q.at(own).items()
+    error = [float(((e.net(o)(x).asnumpy()-y)**2).mean()) for o in (plain,own)]; assert error[1]<error[0], error
+    a,b,c = e.net(own)(x).asnumpy(),e.simulation.net(own)(x).asnumpy(),e.simulation.net(plain)(x).asnumpy()
+    assert np.abs(a-b).max()<.05*np.abs(y).max() and np.abs(b-c).max()>.05*np.abs(y).max() # the simulation has them, and gives them back
+    np.testing.assert_array_equal(c, e.simulation.net(plain)(x).asnumpy())
+    files = p.exporter.check(own, dict(onnx=p.exporter.onnx(own), mindir=p.exporter.mindir(own)), [(x[:64].asnumpy(),)], (1,8))
+    assert files['onnx']['agreement']>.99 and files['mindir']['agreement']>.99, files
+    p.exporter.drop(own); assert not q.refitted(own)
+
 def test_ranges_by_the_error_at_the_output(cnn):
     net,x,y = cnn; s = None
     for name in ('auto','trimmed','percentile','kl','ifmr','ema'):

@@ -44,7 +44,7 @@ class Quantizer:
         self.waiting.sort(key=lambda t: getattr(t, 'after_others', False))
         self.layers = {l.path:l for l in graph.quantizable}
         self.observers,self.inputs = {},[] # filled by calibration
-        self._w,self._scales,self._dear,self._own,self._a,self._b = Kept(),{},{},{},{},{} # integers are made again from their scales where memory is short
+        self._w,self._scales,self._dear,self._own,self._a,self._b = Kept(),{},{},{},{},{}; self._norms = {} # integers are made again from their scales where memory is short
         self.bias_param,self.bias_nodes = {},{}
         for p,l in self.layers.items():
             if biases is None: self._find_bias(l)
@@ -199,6 +199,21 @@ def keep(self:Quantizer,
     self._own[path,width] = grid,shift
 
 @patch
+def keep_norms(self:Quantizer,
+    key:str, # Of the strategy
+    values:dict, # Parameter of a norm to float32 array
+):
+    "Take over gains and shifts of norms that were fitted for one strategy."
+    self._norms[key] = values
+
+@patch
+def refitted(self:Quantizer,
+    strategy, # `Strategy` or None
+)->dict: # Parameter to float32 array
+    "Gains and shifts of norms that a strategy brings along."
+    return self._norms.get(getattr(strategy, 'own', None), {})
+
+@patch
 def drop(self:Quantizer,
     key:str=None, # Of the strategy; all if None
 ):
@@ -206,6 +221,7 @@ def drop(self:Quantizer,
     gone = lambda k: isinstance(k[1], OwnWidth) and key in (None,k[1].key)
     for d in (self._own,self._b):
         for k in [k for k in d if gone(k)]: del d[k]
+    for k in [k for k in self._norms if key in (None,k)]: del self._norms[k]
 
 # %% ../../nbs/quant/04_quantizer.ipynb #c011
 @patch
@@ -250,7 +266,7 @@ def at(self:Quantizer,
     strategy:Strategy, # Widths
 )->dict: # Parameter name to float32 array; only those that differ from `params`
     "Every Parameter that a strategy changes."
-    res = {}
+    res = dict(self.refitted(strategy))
     for path,b in strategy.items():
         w = self.weight(path, b.w)
         if w is not None: res[self.layers[path].param] = w.dequantized

@@ -306,7 +306,7 @@ def export(task_dir:TaskDir_, episode:Annotated[Optional[int], typer.Option('-e'
     fs = export_episode(t.root, episode, task, folder=folder, phase=_phase, rounding=how) if r else export_strategy(s, folder, task, phase=_phase, rounding=how)
     d = json.loads((folder/'export.json').read_text()); on = on_data('evaluate', t.read()[1].samples.get('evaluate')); kept = d['rounding']=='as searched'
     if r: print(f"episode {episode}: accuracy {r.metrics['accuracy']:.6g} on the {on}, {r.metrics['compress_ratio']:.4g} % removed"+('' if r.feasible else f"; misses {', '.join(r.missed)}"))
-    print('weights as searched' if kept else 'weights rounded in sequence'+(f": accuracy {d['accuracy']:.6g} on the {on}" if d.get('accuracy') is not None else f", {d.get('note', '')}"))
+    print('weights as searched' if kept else f"weights {'rounded in sequence' if d['rounding']=='in sequence' else 'as searched, norms refitted'}"+(f": accuracy {d['accuracy']:.6g} on the {on}" if d.get('accuracy') is not None else f", {d.get('note', '')}"))
     for f,b in fs.items(): print(f'{b/1e3:10,.1f} KB  {folder/f}')
 
 # %% ../../nbs/run/04_cli.ipynb #c052

@@ -88,7 +88,7 @@ def expected(
     def timed(files, repeat, seconds): return files*(p.opening+4*p.forward)+min(seconds, 1.3*files*repeat*p.forward)
     def compared(seconds, rows, sizes): return 2*p.opening+12*row+min(seconds, rows*(8*row+sizes*qrow)) # the reference computes node by node
     repeat = c.device.repeat_times if c.device else 50; near = max(3., .2*p.one); role = 'confirm' if 'onnx' in formats and 'confirm' in roles else ''
-    sequence = 'onnx' in formats and (c.trainer.quant.finalists or preset['finalists'])=='in sequence'
+    sequence = 'onnx' in formats and (c.trainer.quant.finalists or preset['finalists'])!='as searched'
     rows = max(16, min(preset['rows'] or 512, p.calibrated, p.walked)); one_pass = rows*(row+qrow)*1.5+6*p.rounding if sequence else 0.
     many = min(5, max(1, n+done)) if role else 1; passes = min(3 if p.macs<SMALL else 1, many)*sequence
     res = {'search algorithm':1.5, 'sensitivities':len(c.w_bits)*p.rounding+p.ranges+(min(64, max(4, SENSITIVITY_MACS/max(1, p.macs*p.layers*max(1, W-1)/2)))*qrow*p.layers*(W-1)/2+2*p.layers*(W-1)*p.opening if graphs else 0.)}

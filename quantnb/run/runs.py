@@ -195,10 +195,11 @@ def export_strategy(
     task, # `Task`
     exporter=None, # Of a search that is prepared; None: the network is calibrated first
     phase=None, # Context manager of a phase's name, to show what is being done
-    rounding:str=None, # 'as searched': weights as the search had them; None: in sequence, if the task's settings say so of finalists
+    rounding:str=None, # 'as searched': weights as the search had them; None: as the task's settings say of finalists
 )->dict: # File name to bytes; `export.json` among them says how the weights were rounded and, if in sequence, what the user's function gives on the files
     "Write the files of a strategy."
     import contextlib
+    from quantnb.deploy.sequential import how_rounded
     phase = phase or (lambda name: contextlib.nullcontext())
     if exporter is None:
         with phase('importing MindSpore'): from quantnb.run.trial import Exporter, open_engine
@@ -217,7 +218,7 @@ def export_strategy(
                 try: said = {k:v for k,v in exporter.score(own, folder=d).items() if k=='accuracy'}
                 except Exception as e: said = dict(note=f'not evaluated: {type(e).__name__}: {e}')
     finally: exporter.drop(own)
-    write_atomic(d/'export.json', json.dumps(clean(dict(rounding='in sequence' if own.own else 'as searched', **said))))
+    write_atomic(d/'export.json', json.dumps(clean(dict(rounding=how_rounded(own), **said))))
     return {f.name:f.stat().st_size for f in sorted(d.iterdir()) if f.suffix in ('.onnx','.mindir','.json')}
 
 def export_episode(
