@@ -1,6 +1,6 @@
 """What each method of the default recipe gains: the recipe without it, or with one that it leaves out, uniform W8A8, W4A8 and W3A32, on the networks of `quantizer_nets.py` as trained and with planted damage.
 
-    python benchmarks/quantizer_ablation.py [--nets fashion resnet14 mobilenet vit] [--seeds 1] [--out benchmarks/quantizer_ablation.json]
+    python benchmarks/quantizer_ablation.py [--nets fashion resnet14 mobilenet vit] [--seeds 1] [--recipes default …] [--out benchmarks/quantizer_ablation.json]
 
 Images, draws of calibration images and resuming as in `rounding.py`; the damage is the first draw of `quantizer.py`, where only the transforms are left out or added.
 Norms are fitted again on the transformer, the one network that has some left after folding, for three draws of calibration images.
@@ -57,12 +57,12 @@ def measure_norms(net, seed, x, y, known, keep):
             e.deployed.sessions.clear(); print('norms', seed, k, w, a, {n:known[n][f'W{w}A{a}'] for n in made}, flush=True); keep()
 
 if __name__=='__main__':
-    p = argparse.ArgumentParser(description=__doc__.split('\n')[0]); p.add_argument('--nets', nargs='*', default=['fashion','resnet14','mobilenet','vit']); p.add_argument('--seeds', type=int, default=1); p.add_argument('--out', type=Path, default=here/'quantizer_ablation.json'); a = p.parse_args()
+    p = argparse.ArgumentParser(description=__doc__.split('\n')[0]); p.add_argument('--nets', nargs='*', default=['fashion','resnet14','mobilenet','vit']); p.add_argument('--seeds', type=int, default=1); p.add_argument('--recipes', nargs='*', default=list(WITHOUT)); p.add_argument('--out', type=Path, default=here/'quantizer_ablation.json'); a = p.parse_args()
     r = json.loads(a.out.read_text()) if a.out.exists() else {}; r['environment'] = environment(); x,y = data(); nets = r.setdefault('nets', {})
     def keep(): write_atomic(a.out, json.dumps(r, indent=1)+'\n')
     for n in a.nets:
-        for s in range(a.seeds): measure(n, zoo.load(n), s, x, y, nets.setdefault(n, {}).setdefault(str(s), {}), keep, WITHOUT, WIDTHS)
+        for s in range(a.seeds): measure(n, zoo.load(n), s, x, y, nets.setdefault(n, {}).setdefault(str(s), {}), keep, {k:WITHOUT[k] for k in a.recipes}, WIDTHS)
         if n=='vit':
             for s in range(3): measure_norms(zoo.load(n), s, x, y, r.setdefault('norms', {}).setdefault(str(s), {}), keep)
         net,_ = damaged(n, 0, peaks(zoo.load(n), np.concatenate([fashion.images({}, 'calib')[0], x])))
-        for s in range(a.seeds): measure(f'{n}, planted', net, s, x, y, nets.setdefault(f'{n}, planted', {}).setdefault(str(s), {}), keep, {k:v for k,v in WITHOUT.items() if k in ('default','without equalize','without smooth','with absorb')}, WIDTHS[:2])
+        for s in range(a.seeds): measure(f'{n}, planted', net, s, x, y, nets.setdefault(f'{n}, planted', {}).setdefault(str(s), {}), keep, {k:WITHOUT[k] for k in a.recipes if k in ('default','without equalize','without smooth','with absorb')}, WIDTHS[:2])
