@@ -54,6 +54,16 @@ def test_smoothing_of_a_transformer():
     error = [float(((p.engine.net(s)(x).asnumpy()-y)**2).mean()) for p in (plain,smooth)]
     assert error[1]<error[0], error
 
+def test_smoothing_of_an_onnx_file(tmp_path):
+    ms.set_context(mode=ms.GRAPH_MODE); ms.set_seed(0); net = nets.Attention().set_train(False); x = nets.ids(4, 7)
+    v = np.ones(16, np.float32); v[[2,9]] = 64; net.ln.gamma.set_data(ms.Tensor(v)); y = net(x).asnumpy()
+    (tmp_path/'net.onnx').write_bytes(to_onnx(read_graph(net, (x,)), {p.name:p.asnumpy() for p in net.get_parameters()}).bytes())
+    ps = [Prepared(Task(net=str(tmp_path/'net.onnx'), calib=[x.asnumpy()], evaluate=lambda m: float(m(x.asnumpy()).mean()), bits=[8], act_bits=[8], quant=dict(transforms=t), local_base_path=tempfile.mkdtemp())).open_network() for t in (['fold'],['fold','smooth'])]
+    s = Strategy.uniform([l.path for l in ps[0].graph.quantizable], 8, 8); out = lambda p, s: p.engine.net(s)(x.asnumpy())
+    np.testing.assert_allclose(out(ps[1], None), out(ps[0], None), atol=1e-5*np.abs(y).max()) # the writer's GELU is not MindSpore's to the last digit
+    error = [float(((out(p, s)-y)**2).mean()) for p in ps]
+    assert error[1]<error[0] and any(o['kept'] for o in ps[1].engine.quantizer.scaled[0].report), error
+
 def test_equalization_through_a_gate_keeps_the_function_and_repairs_an_activation():
     from mindspore import ops
     class Gated(nn.Cell):
@@ -88,6 +98,13 @@ def test_absorbed_shifts_reach_both_engines_and_all_files(engine):
     assert error[1]<.7*error[0], error # the file stores what no layer reads, the map before the mean, in 8 bits as well
     files = absorbed.exporter.check(s, dict(onnx=absorbed.exporter.onnx(s), mindir=absorbed.exporter.mindir(s)), [(x[:8].asnumpy(),)], (1,8))
     assert files['onnx']['agreement']>.99 and files['mindir']['agreement']>.99, files
+
+def test_absorbed_shifts_of_an_onnx_file(tmp_path):
+    ms.set_context(mode=ms.GRAPH_MODE); ms.set_seed(0); net = Shifted().set_train(False); x = nets.t(64, 3, 5, 5); y = net(x).asnumpy()
+    (tmp_path/'net.onnx').write_bytes(to_onnx(read_graph(net, (x[:2],)), {p.name:p.asnumpy() for p in net.get_parameters()}).bytes())
+    p = Prepared(Task(net=str(tmp_path/'net.onnx'), calib=[x[k:k+2].asnumpy() for k in range(0, 64, 2)], evaluate=lambda m: 0., bits=[8], act_bits=[8], quant=dict(transforms=['fold','absorb']), local_base_path=tempfile.mkdtemp())).open_network()
+    assert sum(o['kept'] for o in p.engine.quantizer.scaled[-1].report)==2
+    np.testing.assert_allclose(np.concatenate([p.engine.net(None)(x[k:k+2].asnumpy()) for k in range(0, 64, 2)]), y, atol=1e-5*np.abs(y).max())
 
 class PostNorm(nn.Cell):
     "Norms whose outputs go into the next sum as well, so that no layer alone can make up for them; with and without a batch norm that cannot be folded."

@@ -38,7 +38,7 @@ def _added_by(g, n, layer):
     "(Parameter, axis of the channels) of what a node adds to each channel last."
     shape = g.values[n.outs[0]].shape
     if n.op in _norms: yield n.ins[2],1
-    elif n.op=='LayerNormalization': yield n.ins[2],len(shape)-1
+    elif n.op=='LayerNormalization': yield from ((i, len(shape)-1) for i in n.ins[2:3] if isinstance(i, str)) # a norm may have no shift
     elif n.id in layer: yield from ((i, output_axis(g, layer[n.id], n)) for i in n.ins[2:] if isinstance(i, str) and g.values[i].kind=='param')
     elif n.op=='Add': yield from ((p, a) for i in g.flat(n)[:2] if (p := parameter_of(g, i)) for a,c in enumerate(shape) if c>1 and along_channels(g, n, i, a, c))
 
