@@ -1,5 +1,5 @@
 "Transforms that need statistics, from the network to its files."
-import numpy as np, pytest, tempfile
+import json, numpy as np, pytest, tempfile
 import mindspore as ms
 from quantnb.all import *
 from quantnb.deploy.onnx import to_onnx
@@ -127,6 +127,13 @@ def test_fitted_norms_reach_both_engines_and_all_files():
     files = p.exporter.check(own, dict(onnx=p.exporter.onnx(own), mindir=p.exporter.mindir(own)), [(x[:64].asnumpy(),)], (1,8))
     assert files['onnx']['agreement']>.99 and files['mindir']['agreement']>.99, files
     p.exporter.drop(own); assert not q.refitted(own)
+
+def test_a_search_may_fit_the_norms_of_its_finalists(tmp_path):
+    from quantnb.run.pipeline import round_in_sequence
+    ms.set_context(mode=ms.GRAPH_MODE); ms.set_seed(0); net = PostNorm().set_train(False); x = ms.Tensor(np.random.default_rng(0).normal(size=(256,16)).astype(np.float32)); y = net(x).asnumpy().argmax(1)
+    task = Task(net=net, inputs=x[:2], calib=[x], evaluate=lambda m: float((m(x).asnumpy().argmax(1)==y).mean()), bits=[2,4], act_bits=[8], quant=dict(preset='fast', finalists='norms refitted'), local_base_path=str(tmp_path), max_episode=3, num_warmup=2)
+    tune(task); best = json.loads(next(tmp_path.rglob('best.json')).read_text()); assert best['rounding'] in ('norms refitted','as searched') # whichever answers better
+    p = Prepared(task).open_network(); assert how_rounded(round_in_sequence(p.exporter, Strategy.uniform([l.path for l in p.graph.quantizable], 2, 8)))=='norms refitted'
 
 def test_ranges_by_the_error_at_the_output(cnn):
     net,x,y = cnn; s = None

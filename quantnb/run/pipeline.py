@@ -28,7 +28,7 @@ from ..quant.recipe import PRESETS, Recipe
 from ..device.runner import *
 from ..device.fastest import *
 from ..deploy.qdq import *
-from ..deploy.sequential import Walk, sequential
+from ..deploy.sequential import Walk, how_rounded, sequential, with_norms
 from .history import *
 from .trial import *
 from .prepare import *
