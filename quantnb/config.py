@@ -459,7 +459,7 @@ class QuantSettings(Section):
     transforms:Names|None=None # What rewrites the float weights first; by the preset if it is not given
     ranges:str|dict[str,Any]|None=None # How ranges of activations are found; `observer` if it is not given
     rounding:str|dict[str,Any]|None=None # How weights are put on their grids; by the preset if it is not given
-    finalists:Literal['in sequence','as searched']|None=None # Whether the weights of the finalists are rounded again, each layer for the inputs that the quantized layers before it give; by the preset if it is not given
+    finalists:Literal['in sequence','norms refitted','as searched']|None=None # What is done to the finalists: their weights are rounded again, each layer for the inputs that the quantized layers before it give; gains and shifts of norms are fitted to these inputs, and the weights stay; or nothing. By the preset if it is not given
     bias:str|dict[str,Any]|None=None # How biases are corrected; as `bias_correction` says if it is not given
     layers:dict[Regex, dict[Literal['ranges','rounding','bias'], Any]]={} # Path to the methods of layers that differ
 

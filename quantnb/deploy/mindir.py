@@ -418,10 +418,10 @@ def to_mindir(
     graph:Graph=None, # The same network read at another batch, or a part of it; the quantizer's own if None
 )->bytes: # Content of a .mindir
     "Write a quantized network as a MINDIR of standard primitives."
-    g = graph or quantizer.graph; e = _Mindir(g.blob); state = e.state()
+    g = graph or quantizer.graph; e = _Mindir(g.blob); state = e.state(); fitted = quantizer.refitted(strategy)
     here = {l.path for l in g.layers}; strategy = {p:b for p,b in strategy.items() if p in here} # the graph may be that of a part
     later = {g.layer(p).param for p,b in strategy.items() if b.w!=32}; biases = {quantizer.bias_param[p]:p for p in strategy if quantizer.bias_param[p]}
-    for k,v in quantizer.params.items():
+    for k,v in {**quantizer.params, **fitted}.items():
         if k in later or k not in e.params or k in state or not (dt := _of.get(e.params[k].data_type)): continue
         if k in biases and strategy[biases[k]]!=Bits(): b = strategy[biases[k]]; v = quantizer.bias(biases[k], b.w, b.a).reshape(v.shape)
         e.store(e.params[k], v.astype(dt, copy=False))

@@ -216,6 +216,14 @@ def call(self:DeployedFile, feed, strategy, files=None):
     if self.meter: self.meter.note(answer[0])
     return answer
 
+# %% ../../nbs/deploy/04a_onnx_engine.ipynb #c017v
+_VECTORS = dict(LayerNormalization=1, RMSNormalization=1, SimplifiedLayerNormalization=1, Mul=0, Add=0) # operator to the first operand that may be a gain or a shift
+
+def _vectors(o)->dict: # Name to float32 array
+    "Constants that transforms may change, besides weights and biases: gains and shifts of norms, also of those that are written out."
+    own = {i:o.init[i] for n in o.nodes if n.op_type in _VECTORS for i in n.input[_VECTORS[n.op_type]:] if i in o.init and i not in o.views}
+    return {i:a for i,a in own.items() if a.dtype==np.float32 and 1<a.size==max(a.shape) and np.isfinite(a).all()} # a mask of minus infinity is none
+
 # %% ../../nbs/deploy/04a_onnx_engine.ipynb #c018
 @register_engine('onnxfile')
 class FileEngine(Engine):
@@ -234,7 +242,7 @@ class FileEngine(Engine):
         for l in graph.quantizable:
             bs = {o.biases.get(n) for n in o.layers[l.path]}
             if len(bs)==1 and None not in bs: b = bs.pop(); biases[l.path] = b,tuple({reads[b]}-set(l.nodes))
-        self.quantizer = Quantizer(graph, {**{l.param:o.params[l.param] for l in graph.quantizable}, **{b:o.init[b] for b,_ in biases.values()}}, recipe, biases=biases)
+        self.quantizer = Quantizer(graph, {**_vectors(o), **{l.param:o.params[l.param] for l in graph.quantizable}, **{b:o.init[b] for b,_ in biases.values()}}, recipe, biases=biases)
         self.meter = Meter(); self.deployed = DeployedFile(net, o, self.quantizer, self.storage, workers, self.meter); self._reference = None
     name,storage = 'onnxruntime',STORAGE['packed'] # as of `OrtEngine`
     @property

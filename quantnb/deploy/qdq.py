@@ -332,7 +332,7 @@ def _wide(bits): return np.int8(2**(7-bits) if bits<7 else 1)
 # %% ../../nbs/deploy/01_qdq.ipynb #c060
 class _Out:
     "A graph in the making: pieces and names of constants."
-    def __init__(self, b, p): self.b,self.p,self.nodes,self.used,self.alias,self.stored,self.forced = b,p,[],{},{},{},set()
+    def __init__(self, b, p, key=None, norms={}): self.b,self.p,self.nodes,self.used,self.alias,self.stored,self.forced = b,p,[],{},{},{},set(); self.key,self.norms = key,norms # of a strategy with norms of its own
     def const(self, name, make): self.used[self.b.constant(name, make)] = 1; return name
     def node(self, op, ins, out, axis=None): self.nodes.append(_node(op, ins, out, axis)); return out
     def grid(self, g):
@@ -542,6 +542,7 @@ def op(self:_Out, n):
         elif layer and k==2: ins[k] = self.bias32(n, i) if n.name in self.p.quant else self.const(*self.bias(n.name, i))
         elif b.added.get(i) in self.p.bits: ins[k] = self.const(*self.bias(b.added[i], i))
         elif i in b.weight and b.weight[i] in self.p.widths: ins[k] = self.float_weight(i, self.p.widths[b.weight[i]])
+        elif self.norms and (v := self.norms.get(b.o.source(i)[0])) is not None: ins[k] = self.const(f'{i}~{self.key}:n', lambda: b.o.replay(i, v))
         else: ins[k] = self.const(i, lambda: init[i])
     if n.op=='Gemm' and layer and b.in_groups(n.ins[1]) is not None and self.p.bits[n.name].w<=8: self.product(n, ins)
     else: self.nodes.append(n.piece(ins))
@@ -552,7 +553,7 @@ def op(self:_Out, n):
 @patch
 def pieces(self:QdqBuilder, strategy=None):
     "The graph of a strategy, not put together yet: pieces, names of the constants they read."
-    out = _Out(self, self.plan(strategy or {}))
+    out = _Out(self, self.plan(strategy or {}), getattr(strategy, 'own', None), self.q.refitted(strategy))
     for v in self.o.inputs: out.store(v.name, v.name, False)
     for n in self.ops+self.ends: out.op(n)
     return out.nodes,list(out.used)

@@ -480,7 +480,7 @@ def export(self:Dashboard)->str: # For people
         if p.returncode: raise InputError((p.stderr.strip().splitlines() or ['the export failed'])[-1])
         fs = json.loads(p.stdout.strip().splitlines()[-1])
     d = self.dir.output/'export'/str(n); how = json.loads((d/'export.json').read_text())
-    return f'episode {n} in {d}, weights {"rounded " if how["rounding"]=="in sequence" else ""}{how["rounding"]}'+(f', accuracy {how["accuracy"]:.4g}' if how.get('accuracy') is not None else '')+': '+', '.join(f'{k} ({v/1e3:,.1f} KB)' for k,v in fs.items() if not k.endswith('.json'))
+    return f'episode {n} in {d}, {WEIGHTS[how["rounding"]]}'+(f', accuracy {how["accuracy"]:.4g}' if how.get('accuracy') is not None else '')+': '+', '.join(f'{k} ({v/1e3:,.1f} KB)' for k,v in fs.items() if not k.endswith('.json'))
 
 # %% ../../nbs/panels/05_dashboard.ipynb #c029
 def replay_yml(

@@ -147,7 +147,7 @@ class QuantNet(Engine):
         self.sites,self.tables = {l.path:self.sites[l.path] for l in self.graph.quantizable if not l.table},[l.path for l in self.graph.quantizable if l.table]
         self.params = {p.name:p for p in self.cell.get_parameters()}
         self.quantizer = quantizer or Quantizer(self.graph, {k: own[k] if k in own else np.array(p.asnumpy()) for k,p in self.params.items()}, recipe, {s.layer.path:n for s in self.sites.values() if (n := f'{s.layer.path}.fq_shift') in self.params})
-        self.written,self.cut = {},None
+        self.written,self.cut,self.refitted = {},None,set() # Parameters of norms that the last strategy brought along
         self.write(self.quantizer.params)
     @property
     def samples(self):
@@ -221,6 +221,9 @@ def net(self:QuantNet,
         if q.bias_param[path] and self.written.get(path+':b')!=b:
             p = q.bias_param[path]; put(p, q.bias(path, b.w, b.a).reshape(q.params[p].shape)); self.written[path+':b'] = b
         if path in self.sites: self.sites[path].use(q.act(path, b.a))
+    fitted = q.refitted(strategy)
+    for k in self.refitted|set(fitted): put(k, fitted.get(k, q.params[k]))
+    self.refitted = set(fitted)
     return self.cell
 
 # %% ../../nbs/quant/05_qnet.ipynb #c010

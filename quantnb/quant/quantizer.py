@@ -18,6 +18,7 @@ from .fold import *
 from .ranges import *
 from .equalize import *
 from .smooth import *
+from .absorb import *
 from .recipe import *
 from .recipe import _made
 
@@ -40,9 +41,10 @@ class Quantizer:
         for t in (_made(transforms, o) for o in recipe.transforms):
             if getattr(t, 'needs', ()): self.waiting.append(t)
             elif biases is None or not isinstance(t, Fold): self.folded.update(t(graph, self.params) or {})
+        self.waiting.sort(key=lambda t: getattr(t, 'after_others', False))
         self.layers = {l.path:l for l in graph.quantizable}
         self.observers,self.inputs = {},[] # filled by calibration
-        self._w,self._scales,self._dear,self._own,self._a,self._b = Kept(),{},{},{},{},{} # integers are made again from their scales where memory is short
+        self._w,self._scales,self._dear,self._own,self._a,self._b = Kept(),{},{},{},{},{}; self._norms = {} # integers are made again from their scales where memory is short
         self.bias_param,self.bias_nodes = {},{}
         for p,l in self.layers.items():
             if biases is None: self._find_bias(l)
@@ -128,10 +130,10 @@ def transform(self:Quantizer,
     observers:dict, # Layer path to `Observer` that has seen the calibration data
 )->bool: # Whether Parameters have changed: calibration has to be repeated
     "Apply the transforms that need statistics of the activations, once."
-    todo,self.waiting = self.waiting,[]; before = dict(self.params)
-    for t in todo: t.apart = self.apart; t(self.graph, self.params, observers)
-    self.scaled += todo
-    if not any(self.params[k] is not v for k,v in before.items()): return False
+    before = dict(self.params); changed = lambda: any(self.params[k] is not v for k,v in before.items())
+    while self.waiting and not (getattr(self.waiting[0], 'after_others', False) and changed()): # what changes statistics comes first; the rest waits for new ones
+        t = self.waiting.pop(0); t.apart,t.biases = self.apart,self.bias_param; t(self.graph, self.params, observers); self.scaled.append(t)
+    if not changed(): return False
     for kept in (self._w,self._scales,self._dear,self._own,self._a,self._b): kept.clear()
     return True
 
@@ -197,6 +199,21 @@ def keep(self:Quantizer,
     self._own[path,width] = grid,shift
 
 @patch
+def keep_norms(self:Quantizer,
+    key:str, # Of the strategy
+    values:dict, # Parameter of a norm to float32 array
+):
+    "Take over gains and shifts of norms that were fitted for one strategy."
+    self._norms[key] = values
+
+@patch
+def refitted(self:Quantizer,
+    strategy, # `Strategy` or None
+)->dict: # Parameter to float32 array
+    "Gains and shifts of norms that a strategy brings along."
+    return self._norms.get(getattr(strategy, 'own', None), {})
+
+@patch
 def drop(self:Quantizer,
     key:str=None, # Of the strategy; all if None
 ):
@@ -204,6 +221,7 @@ def drop(self:Quantizer,
     gone = lambda k: isinstance(k[1], OwnWidth) and key in (None,k[1].key)
     for d in (self._own,self._b):
         for k in [k for k in d if gone(k)]: del d[k]
+    for k in [k for k in self._norms if key in (None,k)]: del self._norms[k]
 
 # %% ../../nbs/quant/04_quantizer.ipynb #c011
 @patch
@@ -248,7 +266,7 @@ def at(self:Quantizer,
     strategy:Strategy, # Widths
 )->dict: # Parameter name to float32 array; only those that differ from `params`
     "Every Parameter that a strategy changes."
-    res = {}
+    res = dict(self.refitted(strategy))
     for path,b in strategy.items():
         w = self.weight(path, b.w)
         if w is not None: res[self.layers[path].param] = w.dequantized

@@ -294,7 +294,7 @@ def export(task_dir:TaskDir_, episode:Annotated[Optional[int], typer.Option('-e'
     "Write the ONNX and MINDIR files of any episode, or of a strategy of your own."
     if (episode is None)==(strategy is None): raise InputError('export needs an episode, or a strategy', 'say --episode N, or --strategy FILE')
     from quantnb.run.history import TaskDir
-    from quantnb.run.runs import export_episode, export_strategy, read_episode, read_strategy, task_yml
+    from quantnb.run.runs import WEIGHTS, export_episode, export_strategy, read_episode, read_strategy, task_yml
     from quantnb.types import on_data
     t = TaskDir.at(task_dir); yml = task_yml(t); r = read_episode(t, episode) if strategy is None else None; s = read_strategy(strategy) if r is None else r.strategy
     folder = output or t.output/'export'/(str(episode) if r else strategy.stem)
@@ -306,7 +306,7 @@ def export(task_dir:TaskDir_, episode:Annotated[Optional[int], typer.Option('-e'
     fs = export_episode(t.root, episode, task, folder=folder, phase=_phase, rounding=how) if r else export_strategy(s, folder, task, phase=_phase, rounding=how)
     d = json.loads((folder/'export.json').read_text()); on = on_data('evaluate', t.read()[1].samples.get('evaluate')); kept = d['rounding']=='as searched'
     if r: print(f"episode {episode}: accuracy {r.metrics['accuracy']:.6g} on the {on}, {r.metrics['compress_ratio']:.4g} % removed"+('' if r.feasible else f"; misses {', '.join(r.missed)}"))
-    print('weights as searched' if kept else 'weights rounded in sequence'+(f": accuracy {d['accuracy']:.6g} on the {on}" if d.get('accuracy') is not None else f", {d.get('note', '')}"))
+    print(WEIGHTS[d['rounding']]+('' if kept else f": accuracy {d['accuracy']:.6g} on the {on}" if d.get('accuracy') is not None else f", {d.get('note', '')}"))
     for f,b in fs.items(): print(f'{b/1e3:10,.1f} KB  {folder/f}')
 
 # %% ../../nbs/run/04_cli.ipynb #c052

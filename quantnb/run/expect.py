@@ -120,11 +120,12 @@ def comparing(self:_Ahead, seconds, rows, sizes):
 # %% ../../nbs/run/01b_expect.ipynb #c008h
 @patch
 def sensitivities(self:_Ahead):
+    from quantnb.deploy.sensitivity import SECTIONS
     from quantnb.run.prepare import SENSITIVITY_MACS
     p,others = self.p,self.others; res = len(self.c.w_bits)*p.rounding+p.ranges
     if not self.files or self.simulated: return res
     rows = min(64, max(4, SENSITIVITY_MACS/max(1, p.macs*p.layers*max(1, others)/2)))
-    return res+rows*self.qrow*p.layers*others/2+2*p.layers*others*p.opening
+    return res+rows*self.qrow*p.layers*others/2+2*p.opening*(1+p.layers*others/min(SECTIONS, p.layers)) # a section is opened for each layer and width
 
 @patch
 def searching(self:_Ahead):
@@ -137,9 +138,9 @@ def searching(self:_Ahead):
 
 # %% ../../nbs/run/01b_expect.ipynb #c008m
 @patch(as_prop=True)
-def sequence(self:_Ahead): # whether finalists are rounded in sequence
+def sequence(self:_Ahead): # whether finalists are made anew, in sequence or with norms fitted again
     from quantnb.quant.recipe import PRESETS
-    q = self.c.trainer.quant; return self.files and (q.finalists or PRESETS[q.preset]['finalists'])=='in sequence'
+    q = self.c.trainer.quant; return self.files and (q.finalists or PRESETS[q.preset]['finalists'])!='as searched'
 
 @patch(as_prop=True)
 def one_pass(self:_Ahead): # seconds of rounding in sequence

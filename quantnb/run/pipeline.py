@@ -28,7 +28,7 @@ from ..quant.recipe import PRESETS, Recipe
 from ..device.runner import *
 from ..device.fastest import *
 from ..deploy.qdq import *
-from ..deploy.sequential import Walk, sequential
+from ..deploy.sequential import Walk, how_rounded, sequential, with_norms
 from .history import *
 from .trial import *
 from .prepare import *
@@ -483,18 +483,18 @@ def round_in_sequence(
     strategy:Strategy,
     walk:Walk=None, # Of the same network, if several strategies are rounded one after the other
 )->Strategy: # With weights of its own; the same where the task's settings switch that off or it cannot be done
-    "Round the weights of a strategy again, each layer for the inputs that the quantized layers before it give."
-    q = exporter.task.config.trainer.quant; preset = PRESETS[q.preset]
-    if not exporter.builder or (q.finalists or preset['finalists'])!='in sequence': return strategy
-    try: return sequential(exporter.builder, strategy, rows=preset['rows'] or 512, walk=walk)
-    except Exception as e: log.warning('the weights are not rounded in sequence: %s: %s', type(e).__name__, e); return strategy
+    "Round the weights of a strategy again, each layer for the inputs that the quantized layers before it give, or fit its norms to them."
+    q = exporter.task.config.trainer.quant; preset = PRESETS[q.preset]; how = q.finalists or preset['finalists']
+    if not exporter.builder or how=='as searched': return strategy
+    try: return (with_norms if how=='norms refitted' else sequential)(exporter.builder, strategy, rows=preset['rows'] or 512, walk=walk)
+    except Exception as e: log.warning('the finalist stays as it was searched, not %s: %s: %s', how, type(e).__name__, e); return strategy
 
 @patch
 def in_sequence(self:SearchPipeStep, strategy:Strategy)->Strategy:
     "`round_in_sequence`; of a small network what float gives is kept for the strategies that follow."
     e = self.exporter
     if self.walk is None and e.builder and self.small:
-        try: self.walk = Walk(e.builder, PRESETS[self.config.trainer.quant.preset]['rows'] or 512, keep=2**28)
+        try: self.walk = Walk(e.builder, PRESETS[self.config.trainer.quant.preset]['rows'] or 512, keep=2**28, norms=self.config.trainer.quant.finalists=='norms refitted')
         except Exception as x: log.info('nothing is kept between passes: %s', x)
     return round_in_sequence(e, strategy, self.walk)
 
@@ -583,7 +583,7 @@ def acceptance(self:SearchPipeStep, d:Drop, role:str, float_accuracy:float)->dic
 def confirm(self:SearchPipeStep,
 )->tuple: # Record, the strategy with the weights to deliver, dict(confirm=..., missed=..., rounding=...)
     "Choose among the finalists by their files, on the confirmation data."
-    def rounding(strategy): return dict(rounding='in sequence' if strategy.own else 'as searched')
+    def rounding(strategy): return dict(rounding=how_rounded(strategy))
     if not (finalists := self.finalists()): return None,None,None
     role = 'confirm' if self.exporter.builder and self.task.has('confirm') else 'evaluate'
     float_accuracy = self.float['accuracy'] if role=='evaluate' else self.file_metrics(None, 'confirm').get('accuracy')
