@@ -116,7 +116,7 @@ class MsQuantRL(SearchAlgorithm):
     "Thompson sampling over a posterior of layer and pair losses, solved as an integer program."
     Settings,races,keeps = ModelPolicy,True,('searched',)
     turns = (1,4,0) # In turn the mean, near it, and far: times `noise_sigma`
-    tries,leaders,structured = 3,3,2 # Draws for what is new; best records that an answer is looked for around; structured strategies
+    tries,leaders,structured,expanded = 3,3,2,8 # Draws for what is new; best records that an answer is looked for around; structured strategies; known strategies whose neighbours are looked at
     def __init__(self, problem, settings=None, rng=0):
         super().__init__(problem, settings, rng)
         o = self.options = Options(problem); order = o.table(lambda p,b: float(b.w+b.a)) if o.L else o.bytes
@@ -232,43 +232,54 @@ def expected_gain(self:MsQuantRL,
 def code(self:MsQuantRL, x): return np.bitwise_xor.reduce(pick(self.numbers, x)) # a number for options [L]: that of a neighbour follows from it by exclusive or (Zobrist, 1970)
 
 @patch
-def seen(self:MsQuantRL)->np.ndarray: # int64
-    "Numbers of what is known: to look up thousands of neighbours in."
+def seen(self:MsQuantRL)->tuple: # options [N,L], numbers [N], ascending
+    "What is known, in the options' terms."
     for s in self.known-self.coded.keys():
-        try: self.coded[s] = self.code(self.options.encode(s))
-        except KeyError: self.coded[s] = 0 # a uniform width that is no candidate
-    return np.unique(np.array([self.coded[s] for s in self.known], np.int64))
+        try: x = self.options.encode(s); self.coded[s] = x,self.code(x)
+        except KeyError: self.coded[s] = None # a uniform width that is no candidate
+    found = sorted((c for c in map(self.coded.get, self.known) if c is not None), key=lambda c: c[1])
+    return np.array([x for x,_ in found], int).reshape(-1, self.options.L),np.array([n for _,n in found], np.int64)
+
+@patch
+def beyond(self:MsQuantRL,
+    f:Program, # Of the losses that were drawn
+    known:np.ndarray, # [N,L] options of what is known
+    new, # Function of options [L]: can they be proposed?
+    full=True, # Whether what leaves budget unspent is taken only where nothing else is found
+)->np.ndarray: # Options [L]; None if all neighbours are known
+    "The best that is new. The next best strategy is a neighbour of a better one, so the neighbours of what is known are looked at, the best first, until what is found is better than what is left to look from."
+    v = f.values(known); v = np.where(f.spent(known)<=f.budget+1e-9, v, np.inf); most,found,spare = 2*len(known)+64,[np.inf,None],[np.inf,None]
+    for n in np.argsort(v, kind='stable')[:self.expanded]:
+        if v[n]>=found[0] or not np.isfinite(v[n]): break
+        x = known[n]; (i,k,*_),both = f.pairs(x, most=192); both += v[n]; flat = both.ravel(); top = np.argpartition(flat, min(most, flat.size-1))[:most]
+        for at in top[np.argsort(flat[top], kind='stable')]:
+            if flat[at]>=found[0]: break
+            y = x.copy()
+            for j in np.unravel_index(at, both.shape):
+                if j<len(i): y[i[j]] = k[j]
+            if (y==x).all() or not new(y): continue
+            if not full or f.full(y): found = [flat[at],y]; break
+            if flat[at]<spare[0]: spare = [flat[at],y]
+    return spare[1] if found[1] is None else found[1]
 
 @patch
 def decide(self:MsQuantRL):
     "Draw losses, solve for them, and take the best answer that is new."
     o,m,p = self.options,self.model,self.problem
     if not o.L: return o.base
-    table,P = m.sample(self.rng, self.width(self.proposals-1)); budget = self.limit(); ranked = sorted(self.records.values(), key=lambda r: r[2])
+    width = self.width(self.proposals-1); table,P = m.sample(self.rng, width); budget = self.limit(); ranked = sorted(self.records.values(), key=lambda r: r[2])
     price = None if self.floored else self.worth()
     if price is not None: ranked = sorted((r for r in self.records.values() if r[0].reward is not None), key=lambda r: -r[0].reward)
     leaders = [x for _,x,_ in ranked if pick(o.bytes, x).sum()<=budget][:self.leaders]; around = leaders[0] if leaders else along_hull(m.d+np.where(o.real, 0, np.inf), o.bytes, budget)
     if price is not None: table = table-o.differences(self.bonus, around)/(price*m.factor)
-    known = self.seen()
-    def among(codes): # as np.isin, which sorts both each time; `known` is sorted already
-        return known[np.minimum(np.searchsorted(known, codes), len(known)-1)]==codes if len(known) else np.zeros(np.shape(codes), bool)
-    def new(x): return not among(self.code(x)) if pick(o.bytes, x).sum()<=o.budget+1e-9 else self.executed(o.decode(x)) not in self.known
+    known,numbers = self.seen(); numbers = set(numbers.tolist())
+    def new(x): return int(self.code(x)) not in numbers if pick(o.bytes, x).sum()<=o.budget+1e-9 else self.executed(o.decode(x)) not in self.known
     def answer(more=0.):
-        "Options [L] that are new, the best of what the program's answers and their neighbours give."
+        "Options [L] that are new, if there are any: the program's answer, or what is next to it."
         f = Program(table+more, o.bytes, budget, m.g, P); x = f.solve(leaders)
-        if new(x): return x
-        (i,k,*_),both = f.pairs(x); change = np.append(self.numbers[i,x[i]]^self.numbers[i,k], 0); spare = None # the last one is to change nothing
-        both[among(self.code(x)^change[:,None]^change)] = np.inf; top = np.argpartition(both, min(63, both.size-1), None)[:64]
-        for at in top[np.argsort(both.ravel()[top], kind='stable')]:
-            a,b = np.unravel_index(at, both.shape)
-            if not np.isfinite(both[a,b]): break
-            y = x.copy()
-            for j in (a,b):
-                if j<len(i): y[i[j]] = k[j]
-            if not new(y): continue
-            if f.full(y): return y
-            if spare is None: spare = y
-        return x if spare is None else spare
+        if new(x) or not len(known): return x
+        y = self.beyond(f, known, new, full=width>0)
+        return x if y is None else y
     x = answer()
     if p.latency is None or p.excess(o.decode(x))<=0: return o.decode(x)
     slow = o.differences(p.latency.predict, x); found = [x]; unit = np.where(o.real, m.d, 0).max()/max(abs(slow).max(), 1e-12)
