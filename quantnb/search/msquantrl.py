@@ -247,6 +247,7 @@ def expected_gain(self:MsQuantRL,
     for _ in range(draws): t,P,_ = m.sample(rng); f = Program(t, o.bytes, budget, m.g, P); res.append(max(0., f.value(x)-f.value(f.solve([x]))))
     return float(np.mean(res))
 
+# %% ../../nbs/search/09_msquantrl.ipynb #c020b
 @patch
 def code(self:MsQuantRL, x): return np.bitwise_xor.reduce(pick(self.numbers, x)) # a number for options [L]: that of a neighbour follows from it by exclusive or (Zobrist, 1970)
 
@@ -259,6 +260,7 @@ def seen(self:MsQuantRL)->tuple: # options [N,L], numbers [N], ascending
     found = sorted((c for c in map(self.coded.get, self.known) if c is not None), key=lambda c: c[1])
     return np.array([x for x,_ in found], int).reshape(-1, self.options.L),np.array([n for _,n in found], np.int64)
 
+# %% ../../nbs/search/09_msquantrl.ipynb #c020c
 @patch
 def around(self:MsQuantRL,
     f:Program, # Of the losses that were drawn
@@ -293,6 +295,7 @@ def beyond(self:MsQuantRL,
             if w<spare[0]: spare = w,y
     return spare[1] if found[1] is None else found[1]
 
+# %% ../../nbs/search/09_msquantrl.ipynb #c020e
 @patch
 def decide(self:MsQuantRL):
     "Draw losses, solve for them, and take the best answer that is new."
