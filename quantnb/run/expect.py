@@ -92,7 +92,7 @@ def expected(
     rows = max(16, min(preset['rows'] or 512, p.calibrated, p.walked)); one_pass = rows*(row+qrow)*1.5+6*p.rounding if sequence else 0.
     many = min(5, max(1, n+done)) if role else 1; passes = min(3 if p.macs<SMALL else 1, many)*sequence
     res = {'search algorithm':1.5, 'sensitivities':len(c.w_bits)*p.rounding+p.ranges+(min(64, max(4, SENSITIVITY_MACS/max(1, p.macs*p.layers*max(1, W-1)/2)))*qrow*p.layers*(W-1)/2+2*p.layers*(W-1)*p.opening if graphs else 0.)}
-    if latency and c.targets.latency is not None: res['latency model'] = 6+40*(p.opening+4*p.forward)
+    if latency and (c.targets.latency is not None or c.search.rewards_metric and c.search.metric_to_reward=='latency'): res['latency model'] = 6+40*(p.opening+4*p.forward)
     if 'onnx' in formats: res['agreement'] = 3*compared(2., 256, 2)
     better = math.log(max(1, n+done))+.6
     episode = p.quantized+min(128, p.calibrated)*qrow+(timed(1, repeat, near)+min(near, repeat*p.forward) if latency else 0.)+.006*p.layers*(n>c.policy.num_warmup)

@@ -21,7 +21,7 @@ class LossModel:
     "Posterior over the losses of options and of pairs of layers: the measured ones are its mean before the first record."
     most = 256 # records that it is fitted to: the better half and the latest, so that an episode costs the same however many there were
     globals_,scales,rhos,noises = .5,(.1,.3,.8),(.05,.2,.5),(.02,.08,.25) # standard deviations: of the common factor; tried for options, pairs, and the misfit, all relative to the loss
-    alikes = (0.,.5,.8) # tried for the correlation of the misfits of two strategies, for each layer in which they differ
+    alikes,own = (0.,.5,.8),.05 # tried for the correlation of the misfits of two strategies, for each layer in which they differ; share of a misfit that is the strategy's own
     def __init__(self,
         loss:np.ndarray, # [L,K] measured; infinite where there is no option
         order:np.ndarray=None, # [L,K] width of each option, so that a wider one never loses more; None: as they are
@@ -57,8 +57,7 @@ def apart(self:LossModel, X): # [M,N] layers in which options [M,L] differ from 
     return X.shape[1]-sum((X==k).astype(np.float32)@(self.X==k).T.astype(np.float32) for k in range(self.d.shape[1])).astype(int)
 
 @patch
-def alike(self:LossModel, apart, c, own=.05): # correlation of the misfits of strategies that differ in so many layers; `own` is each one's own part
-    by = (1-own)*c**np.arange(self.d.shape[0]+1.); by[0] = 1.; return by[apart]
+def alike(self:LossModel, apart, c): return ((1-self.own)*c**np.arange(self.d.shape[0]+1.))[apart] # correlation of the misfits of strategies that differ in so many layers
 
 @patch
 def fit(self:LossModel):
@@ -67,7 +66,7 @@ def fit(self:LossModel):
     common,layer,option,pair,m = self.kernels(); y = self.y/self.factor; size = np.maximum(np.abs(y), .3*np.min(np.abs(y))); apart = self.apart(self.X); best = None
     grid = [(s,r,n,c) for s in self.scales for r in self.rhos for n in self.noises for c in self.alikes] if len(y)>=4 and (len(y)<16 or self.added%8==0) else [self.theta]
     for s,r,n,c in grid:
-        M = np.outer(n*size, n*size)*self.alike(apart, c)
+        M = np.outer(n*size, n*size)*(self.alike(apart, c)+self.own*np.eye(len(y)))
         K = self.globals_**2*common+s*s*(layer+option)+r*r*pair+M+1e-12*np.mean(m)**2*np.eye(len(y))
         C = np.linalg.cholesky(K); z = solve_triangular(C, y-m, lower=True, check_finite=False); e = -.5*z@z-np.log(np.diag(C)).sum()-.5*np.log(s/.3)**2-.5*np.log(r/.2)**2-.5*np.log(n/.08)**2
         if best is None or e>best[0]: best = e,(s,r,n,c),M,C,n*size
@@ -108,7 +107,7 @@ def misfit(self:LossModel,
     alpha, # [N] of `sample`
 )->np.ndarray: # [M]
     "What strategies are expected to lose beyond that, as those next to them did."
-    n,c = self.theta[2:]; return n*np.maximum(v, self.sd.min()/n)*(self.alike(apart, c)@(self.sd*alpha)) if len(self) else np.zeros(len(v))
+    n,c = self.theta[2:]; return n*np.maximum(v, self.sd.min()/n)*((self.alike(apart, c)+self.own*(apart==0))@(self.sd*alpha)) if len(self) else np.zeros(len(v))
 
 @patch
 def monotone(self:LossModel, table):
@@ -211,7 +210,8 @@ def worth(self:MsQuantRL): # What a unit of the modelled loss costs in reward; N
     return max(sum(y*z for y,z in v)/s, 1e-9) if s>0 else 10.
 
 @patch(as_prop=True)
-def floored(self:MsQuantRL)->bool: return self.problem.targets.accuracy is not None and not np.isfinite(self.options.budget) # is the smallest asked for that keeps an accuracy?
+def floored(self:MsQuantRL)->bool: # is the smallest asked for that keeps an accuracy?
+    return self.problem.targets.accuracy is not None and not np.isfinite(self.options.budget) and getattr(self.problem.bonus, 'latency', None) is None
 
 @patch
 def limit(self:MsQuantRL)->float:
@@ -310,8 +310,9 @@ def decide(self:MsQuantRL):
     def new(x): return int(self.code(x)) not in numbers if pick(o.bytes, x).sum()<=o.budget+1e-9 else self.executed(o.decode(x)) not in self.known
     def answer(more=0.):
         "Options [L] that are new, if there are any: the program's answer, or what is next to it."
-        f = Program(table+more, o.bytes, budget, m.g, P); x = f.solve(leaders); nodes = np.vstack([x, known[f.spent(known)<=budget+1e-9]])
-        y = self.beyond(f, nodes, alpha, new, full=width>0)
+        f = Program(table+more, o.bytes, budget, m.g, P); x = f.solve(leaders)
+        if width and new(x): return x # what was drawn may lie far from all that is known, and is to be tried
+        nodes = np.vstack([x, known[f.spent(known)<=budget+1e-9]]); y = self.beyond(f, nodes, alpha, new, full=width>0)
         return x if y is None else y
     x = answer()
     if p.latency is None or p.excess(o.decode(x))<=0: return o.decode(x)
