@@ -1,11 +1,12 @@
-"""Search algorithms at equal cost. An evaluation is 1000 images of the example's search part; every evaluation is kept on disk, so all algorithms share them, and a second run goes on where the first ended.
+"""Search algorithms at equal cost, and what racing saves. An evaluation is 1000 images of the example's search part; every evaluation is kept on disk, so all algorithms share them, and a second run goes on where the first ended.
 
-    python benchmarks/search.py [--part curves planted] [--nets mobilenet resnet14 vit] [--settings 'W 2.5'] [--algorithms MsQuantRL …] [--seeds 5] [--evaluations 100] [--seconds 500] [--out benchmarks/search.json]
+    python benchmarks/search.py [--part curves planted racing] [--nets mobilenet resnet14 vit] [--settings 'W 2.5'] [--algorithms MsQuantRL …] [--seeds 5] [--evaluations 100] [--seconds 500] [--out benchmarks/search.json]
 
 *curves*: the divergence on the search images is the signal of all algorithms, and decides which strategy is the best at 20, 50, 100
 (and 200) evaluations; the test images are shown to those strategies only. RandomSearch and HAQ have the budget's projection, but none of the structured
 strategies that the others start from. *planted*: small residual networks of numpy whose 4096 strategies are all evaluated, so that the optimum is known;
-the agent's settings were chosen on others than 12 to 17."""
+the agent's settings were chosen on others than 12 to 17. *racing*: evaluations of 2000 images on the MobileNet-like network at 2.5 bits, with and
+without a race on the 128 remembered samples before each: images that all took, and what the best of them loses."""
 import argparse, json, os, sys, tempfile, time
 os.environ.setdefault('OMP_NUM_THREADS', '1'); os.environ.setdefault('GLOG_v', '3')
 from pathlib import Path
@@ -14,6 +15,7 @@ import quantnb, mindspore as ms
 from quantnb.all import *
 from dataclasses import replace
 from quantnb.run.history import environment
+from quantnb.run.trial import QuantTrainer
 
 here = Path(__file__).resolve().parent; sys.path[:0] = [str(here)]
 import quantizer_nets as zoo
@@ -28,15 +30,15 @@ def threshold(net, inputs, average):
 
 class Bench:
     "One network and one budget: its `Problem`, and evaluations that are kept."
-    def __init__(self, net, setting, cache):
+    def __init__(self, net, setting, cache, images=1000):
         o = SETTINGS[setting]; calib = fashion.images({}, 'calib')[0]; start = time.time()
         model = zoo.load(net); ratio = threshold(model, ms.Tensor(calib[:2]), o['average'])
         task = Task(net=model, inputs=ms.Tensor(calib[:2]), calib=lambda m: [m(b) for b in fashion.batches(calib, 128)], evaluate=lambda m: float(m(ms.Tensor(calib[:1])).asnumpy().mean()), bits=o['bits'], act_bits=o['act_bits'],
             targets=Targets(compress_ratio=ratio), local_base_path=tempfile.mkdtemp())
         p = self.prepared = Prepared(task).open_network(); self.engine = p.engine
         self.problem = p.make_problem(); self.seconds = time.time()-start
-        self.data = {k: fashion.images({}, k) for k in ('search','test')}; self.data['search'] = tuple(v[:1000] for v in self.data['search'])
-        self.file = Path(cache)/f'{net}-{setting.replace(" ","")}.jsonl'; self.file.parent.mkdir(parents=True, exist_ok=True)
+        self.data = {k: fashion.images({}, k) for k in ('search','test')}; self.data['search'] = tuple(v[:images] for v in self.data['search'])
+        self.file = Path(cache)/f'{net}-{setting.replace(" ","")}{"" if images==1000 else f"-{images}"}.jsonl'; self.file.parent.mkdir(parents=True, exist_ok=True)
         self.known = {tuple(d['key']):d for d in map(json.loads, self.file.read_text().splitlines())} if self.file.exists() else {}
         self.float = {k: self.logits(None, k) for k in self.data}
     def logits(self, strategy, part):
@@ -83,6 +85,23 @@ def curves(results, save, a):
                 r['runs'][f'{name} {seed}'] = dict(best=np.minimum.accumulate(vs).tolist(), accuracy={k: b(ss[i])['accuracy'] for k,i in at.items()}, test={k: b(ss[i], 'test')['accuracy'] for k,i in at.items()}, strategy=ss[at[str(checks[-1])]].to_json(), own_seconds=own/len(vs), pairs_paid=paid)
                 save(); t = r['runs'][f'{name} {seed}']; print(net, setting, name, seed, {k: (round(t['best'][min(int(k), len(vs))-1], 5), t['test'][k]) for k in t['test']}, f'{1e3*t["own_seconds"]:.0f} ms, {time.time()-begun:.0f} s', flush=True)
 
+def race(name, b, seed, n, racing):
+    "One search as the pipeline goes on: a candidate that is behind the best that is no larger, on the remembered samples, costs these alone."
+    alg,trainer,rows,evaluation = get_algorithm(name)(b.problem, {k: n if k=='max_episode' else v for k,v in ALGORITHMS[name].items()}, seed),QuantTrainer(b.prepared.task, b.engine),len(b.engine.float_answers[0]),len(b.data['search'][0]); size,known,images,dropped = b.problem.cost.size,{},0,0
+    for i in range(n):
+        if i and alg.exhausted: break
+        p = alg.propose(); s = p.strategy; rivals = sorted((t for t in known if size(t)<=size(s)), key=known.get)[:1]; images += rows
+        behind = racing and trainer.behind(s, rivals); m = dict(divergence=float(trainer.losses(s).mean()))
+        if behind: dropped += 1; alg.learn(Record(i, s, metrics=m, phase=p.phase, known=i, status='dropped', reason=behind)); continue
+        known[s] = b(s)['divergence']; images += evaluation; alg.learn(Record(i, s, metrics=m, reward=-10*known[s], phase=p.phase, known=i))
+    best = min(known, key=known.get); return dict(images=images, dropped=dropped, episodes=i+1, best=known[best], accuracy=b(best)['accuracy'], test=b(best, 'test')['accuracy'], bad=rows/evaluation)
+
+def racing(results, save, a):
+    r = results.setdefault('racing', {}); todo = [(k, s, w) for s in range(a.seeds) for k in a.algorithms if get_algorithm(k).races for w in (False, True) if f'{k} {s} {w}' not in r]; begun = time.time(); b = Bench('mobilenet', 'W 2.5', a.cache, 2000) if todo else None
+    for name,seed,w in todo:
+        if time.time()-begun>a.seconds: break
+        r[f'{name} {seed} {w}'] = race(name, b, seed, a.evaluations, w); save(); print('racing' if w else 'all evaluated', name, seed, r[f'{name} {seed} {w}'], flush=True)
+
 class Planted:
     "A residual network of numpy with six layers, four widths each: what quantizing does to it is run, not assumed, and all 4096 strategies are known."
     def __init__(self, seed, widths=(2,3,4,6), average=3.5, n=256, d=24):
@@ -113,10 +132,11 @@ def planted(results, save, a):
         save(); print('planted', net, {k:{n:round(float(np.mean([r[f'{k} {s}'][n] for s in range(a.seeds) if f'{k} {s}' in r])), 4) for n in map(str, CHECKS[:3])} for k in a.algorithms}, flush=True)
 
 if __name__=='__main__':
-    p = argparse.ArgumentParser(description=__doc__.split('\n')[0]); p.add_argument('--part', nargs='*', default=['curves','planted'], choices=['curves','planted']); p.add_argument('--nets', nargs='*', default=['mobilenet','resnet14','vit']); p.add_argument('--settings', nargs='*', default=list(SETTINGS))
+    p = argparse.ArgumentParser(description=__doc__.split('\n')[0]); p.add_argument('--part', nargs='*', default=['curves','planted'], choices=['curves','planted','racing']); p.add_argument('--nets', nargs='*', default=['mobilenet','resnet14','vit']); p.add_argument('--settings', nargs='*', default=list(SETTINGS))
     p.add_argument('--algorithms', nargs='*', default=list(ALGORITHMS)); p.add_argument('--evaluations', type=int, default=100); p.add_argument('--seeds', type=int, default=5); p.add_argument('--planted', nargs='*', type=int, default=[*range(6),*range(12,18)]); p.add_argument('--seconds', type=float, default=500); p.add_argument('--cache', default=str(Path(tempfile.gettempdir())/'quantnb-search')); p.add_argument('--out', type=Path, default=here/'search.json'); a = p.parse_args()
     results = json.loads(a.out.read_text()) if a.out.exists() else {}; results['environment'] = environment()
     def save(): write_atomic(a.out, json.dumps(clean(results), indent=1)+'\n')
     if 'curves' in a.part: curves(results, save, a)
     if 'planted' in a.part: planted(results, save, a)
+    if 'racing' in a.part: racing(results, save, a)
     save()
