@@ -78,6 +78,12 @@ def test_what_a_record_lost_beyond_the_model_speaks_for_its_neighbours(c):
     high = X[np.argmax([v/plain(x) for x,v in zip(X, y)])]; near = next(z for z in (np.where(np.arange(6)==i, (high+1)%4, high) for i in range(6)) if not (X==z).all(1).any())
     assert m.predict(high)>1.2*plain(high) and (m.predict(near)>1.02*plain(near))==(c>0)
 
+def test_a_strategy_that_loses_nothing_is_a_record_like_any_other():
+    "All float, for one: its misfit has no size."
+    p = problem('weights'); m = LossModel(Options(p).loss)
+    for x,y in (((3,)*7, 0.), ((0,)*7, .5), ((1,)*7, .1), ((2,)*7, .04), ((3,)*6+(2,), 1e-7)): m.add(np.array(x), y)
+    m.fit(); t,P,alpha = m.sample(np.random.default_rng(0), 1.); assert np.isfinite(t).all() and np.isfinite(P).all() and np.isfinite(alpha).all() and np.isfinite(m.predict(np.array((2,)*7)))
+
 def test_a_dropped_child_is_no_parent():
     p = problem('weights'); alg = get_algorithm('Evolution')(p, dict(children=4), 0)
     for i in range(8):

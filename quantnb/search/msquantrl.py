@@ -66,11 +66,11 @@ def fit(self:LossModel):
     common,layer,option,pair,m = self.kernels(); y = self.y/self.factor; size = np.maximum(np.abs(y), .3*np.min(np.abs(y))); apart = self.apart(self.X); best = None
     grid = [(s,r,n,c) for s in self.scales for r in self.rhos for n in self.noises for c in self.alikes] if len(y)>=4 and (len(y)<16 or self.added%8==0) else [self.theta]
     for s,r,n,c in grid:
-        M = np.outer(n*size, n*size)*(self.alike(apart, c)+self.own*np.eye(len(y)))
-        K = self.globals_**2*common+s*s*(layer+option)+r*r*pair+M+1e-12*np.mean(m)**2*np.eye(len(y))
+        R = self.alike(apart, c)+self.own*np.eye(len(y)) # correlation of the misfits
+        K = self.globals_**2*common+s*s*(layer+option)+r*r*pair+np.outer(n*size, n*size)*R+1e-12*np.mean(m)**2*np.eye(len(y))
         C = np.linalg.cholesky(K); z = solve_triangular(C, y-m, lower=True, check_finite=False); e = -.5*z@z-np.log(np.diag(C)).sum()-.5*np.log(s/.3)**2-.5*np.log(r/.2)**2-.5*np.log(n/.08)**2
-        if best is None or e>best[0]: best = e,(s,r,n,c),M,C,n*size
-    _,self.theta,self.M,self.C,self.sd = best; self.m = m
+        if best is None or e>best[0]: best = e,(s,r,n,c),R,C,n*size
+    _,self.theta,self.R,self.C,self.sd = best; self.m = m
     return self
 
 # %% ../../nbs/search/09_msquantrl.ipynb #c010
@@ -96,7 +96,7 @@ def sample(self:LossModel,
         y = self.y/self.factor; mean = tables(solve(y-self.m), 0., np.zeros(L), np.zeros((L,K)), np.zeros((L,L)))
         if width:
             H = self.at(self.g); f0 = self.at(self.d*(1+c0+l0[:,None]+o0)).sum(1)+.5*((H@(P0+self.gamma))*H).sum(1)
-            draw = tables(solve(y-f0-np.linalg.cholesky(self.M)@rng.standard_normal(len(y))), c0, l0, o0, P0)
+            draw = tables(solve(y-f0-self.sd*(np.linalg.cholesky(self.R)@rng.standard_normal(len(y)))), c0, l0, o0, P0)
     if width: mean = tuple(a+width*(b-a) for a,b in zip(mean, draw))
     return self.monotone(mean[0]),mean[1],mean[2]
 
