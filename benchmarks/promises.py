@@ -1,12 +1,13 @@
 """What a search promises, and whether it holds on data that nothing has seen.
 
-    python benchmarks/promises.py [original] [floor] [--data FOLDER] [--runs 20] [--algorithms MsQuantRL SensitivityILP] [--seconds 1500]
+    python benchmarks/promises.py [original] [floor] [latency] [--data FOLDER] [--runs 20] [--algorithms MsQuantRL SensitivityILP] [--seconds 1500]
 
 *original*: the setting of the first yml, 20 episodes with 10 of warm-up, on the fashion example: when the first record meets the targets, and what
 the result is beside the integer program's. *floor*: the smallest ResNet-14 that loses at most half a point, with 95 % confidence; each run has another
 split of the 10,000 test images of Fashion-MNIST (`--data`: folder of the idx files): 1000 steer, 3000 choose among the finalists, 6000 judge what was
 delivered, by its file. Beside it: what the same history gives whoever takes the smallest strategy that meets the floor on the steering images.
-Results go to promises.json; what is there is not done again."""
+*latency*: the fastest file that loses at most one point, 8 bits or float for each layer, beside all of them at 8 bits, all float, and depthwise
+convolutions float; the four take turns on a machine that does nothing else. Results go to promises.json; what is there is not done again."""
 import argparse, gzip, json, os, sys, tempfile, time
 os.environ.setdefault('OMP_NUM_THREADS', '1'); os.environ.setdefault('GLOG_v', '3')
 from pathlib import Path
@@ -15,6 +16,7 @@ import mindspore as ms
 import onnxruntime as ort
 from quantnb.all import *
 from quantnb.run.history import environment
+from quantnb.run.trial import measure
 
 here = Path(__file__).resolve().parent; sys.path[:0] = [str(here), str(here.parent/'examples'/'fashion')]
 import model as fashion, quantizer_nets as zoo
@@ -61,10 +63,26 @@ def floor(results, save, a):
                     smallest=plain and dict(drop=round(f0-acc(s.engine.builder.build(plain.strategy)), 3), compress_ratio=plain.metrics['compress_ratio']), float=f0, seconds=round(time.time()-start, 1), episodes=len(h))
             save(); print(key, r[key], flush=True)
 
+def latency(results, save, a):
+    r = results.setdefault('latency', {}); part = {k: fashion.images({}, k) for k in ('calib','search','confirm','test')}
+    of = lambda k: lambda m: 100*float((np.concatenate([m(b).asnumpy().argmax(1) for b in fashion.batches(part[k][0], 250)])==part[k][1]).mean())
+    for net in ('mobilenet','vit'):
+        for seed in range(a.seeds):
+            if f'{net} {seed}' in r: continue
+            with tempfile.TemporaryDirectory() as d:
+                start = time.time(); t = Task(net=lambda: zoo.load(net), inputs=ms.Tensor(part['calib'][0][:1]), calib=lambda m: [m(b) for b in fashion.batches(part['calib'][0], 128)], evaluate=of('search'), confirm=of('confirm'), bits=[8,32], max_episode=24, seed=seed, local_base_path=d,
+                    targets=Targets(acc_threshold=1., acc_threshold_mode='drop'), objectives=['accuracy','latency'], custom_reward=True, metric_to_reward='latency', metric_ratio=1.)
+                s = SearchPipeStep(t, progress=False); h = s.run(); ls = s.graph.quantizable; eight,free = Bits(8,8),Bits()
+                plain = {'all 8 bits':dict.fromkeys((l.path for l in ls), eight), 'depthwise float':{l.path:free if l.groups>1 else eight for l in ls}}; files = {'chosen':s.delivered, **{k:Strategy(v) for k,v in plain.items()}}
+                times = measure(t, s.exporter, files, repeat=400, seconds=40.); acc = lambda f: 100*float((answers(f, part['test'][0])==part['test'][1]).mean()); data = s.exporter.float.bytes()
+                r[f'{net} {seed}'] = dict(ms={k:v.median for k,v in times.items()}, disturbed={k:v.disturbed for k,v in times.items()}, test={'float':acc(data), **{k:acc(s.exporter.builder.build(v)) for k,v in files.items()}}, left=[p for p,b in s.delivered.items() if b.w==32], layers=len(ls), model_error=s.latency_model and s.latency_model.error, episodes=len(h), seconds=round(time.time()-start, 1))
+            save(); print(net, seed, r[f'{net} {seed}'], flush=True)
+
 if __name__=='__main__':
-    p = argparse.ArgumentParser(description=__doc__.split('\n')[0]); p.add_argument('parts', nargs='*', default=['original','floor']); p.add_argument('--data'); p.add_argument('--runs', type=int, default=20); p.add_argument('--algorithms', nargs='*', default=['MsQuantRL']); p.add_argument('--seconds', type=float, default=1500); p.add_argument('--out', type=Path, default=here/'promises.json'); a = p.parse_args()
+    p = argparse.ArgumentParser(description=__doc__.split('\n')[0]); p.add_argument('parts', nargs='*', default=['original','floor']); p.add_argument('--data'); p.add_argument('--runs', type=int, default=20); p.add_argument('--seeds', type=int, default=1); p.add_argument('--algorithms', nargs='*', default=['MsQuantRL']); p.add_argument('--seconds', type=float, default=1500); p.add_argument('--out', type=Path, default=here/'promises.json'); a = p.parse_args()
     results = json.loads(a.out.read_text()) if a.out.exists() else {}; results['environment'] = environment()
     def save(): write_atomic(a.out, json.dumps(clean(results), indent=1)+'\n')
     if 'original' in a.parts: original(results, save, a)
     if 'floor' in a.parts and a.data: floor(results, save, a)
+    if 'latency' in a.parts: latency(results, save, a)
     save()

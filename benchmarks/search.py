@@ -1,10 +1,12 @@
-"""Search algorithms at equal cost. An evaluation is 1000 images of the example's search part; every evaluation is kept on disk, so all algorithms share them, and a second run goes on where the first ended.
+"""Search algorithms at equal cost, and what racing saves. An evaluation is 1000 images of the example's search part; every evaluation is kept on disk, so all algorithms share them, and a second run goes on where the first ended.
 
-    python benchmarks/search.py [--part curves planted] [--nets resnet14 fashion mobilenet] [--seeds 3] [--seconds 500] [--out benchmarks/search.json]
+    python benchmarks/search.py [--part curves planted racing] [--nets mobilenet resnet14 vit] [--settings 'W 2.5'] [--algorithms MsQuantRL …] [--seeds 5] [--evaluations 100] [--seconds 500] [--out benchmarks/search.json]
 
-*curves*: the divergence on the search images is the signal of all algorithms, and decides which strategy is the best at 20, 50 and 100
-evaluations; the test images are shown to those strategies only. RandomSearch and HAQ have the budget's projection, but none of the structured
-strategies that the others start from. *planted*: small residual networks of numpy whose 4096 strategies are all evaluated, so that the optimum is known."""
+*curves*: the divergence on the search images is the signal of all algorithms, and decides which strategy is the best at 20, 50, 100
+(and 200) evaluations; the test images are shown to those strategies only. RandomSearch and HAQ have the budget's projection, but none of the structured
+strategies that the others start from. *planted*: small residual networks of numpy whose 4096 strategies are all evaluated, so that the optimum is known;
+the agent's settings were chosen on others than 12 to 17. *racing*: searches of the first kind on the
+MobileNet-like network at 2.5 bits are replayed with a race on the 128 remembered samples: how many are dropped, and whether the best is among them."""
 import argparse, json, os, sys, tempfile, time
 os.environ.setdefault('OMP_NUM_THREADS', '1'); os.environ.setdefault('GLOG_v', '3')
 from pathlib import Path
@@ -13,6 +15,7 @@ import quantnb, mindspore as ms
 from quantnb.all import *
 from dataclasses import replace
 from quantnb.run.history import environment
+from quantnb.paired import clearly_behind
 
 here = Path(__file__).resolve().parent; sys.path[:0] = [str(here)]
 import quantizer_nets as zoo
@@ -27,15 +30,15 @@ def threshold(net, inputs, average):
 
 class Bench:
     "One network and one budget: its `Problem`, and evaluations that are kept."
-    def __init__(self, net, setting, cache):
+    def __init__(self, net, setting, cache, images=1000):
         o = SETTINGS[setting]; calib = fashion.images({}, 'calib')[0]; start = time.time()
         model = zoo.load(net); ratio = threshold(model, ms.Tensor(calib[:2]), o['average'])
         task = Task(net=model, inputs=ms.Tensor(calib[:2]), calib=lambda m: [m(b) for b in fashion.batches(calib, 128)], evaluate=lambda m: float(m(ms.Tensor(calib[:1])).asnumpy().mean()), bits=o['bits'], act_bits=o['act_bits'],
             targets=Targets(compress_ratio=ratio), local_base_path=tempfile.mkdtemp())
         p = self.prepared = Prepared(task).open_network(); self.engine = p.engine
         self.problem = p.make_problem(); self.seconds = time.time()-start
-        self.data = {k: fashion.images({}, k) for k in ('search','test')}; self.data['search'] = tuple(v[:1000] for v in self.data['search'])
-        self.file = Path(cache)/f'{net}-{setting.replace(" ","")}.jsonl'; self.file.parent.mkdir(parents=True, exist_ok=True)
+        self.data = {k: fashion.images({}, k) for k in ('search','test')}; self.data['search'] = tuple(v[:images] for v in self.data['search'])
+        self.file = Path(cache)/f'{net}-{setting.replace(" ","")}{"" if images==1000 else f"-{images}"}.jsonl'; self.file.parent.mkdir(parents=True, exist_ok=True)
         self.known = {tuple(d['key']):d for d in map(json.loads, self.file.read_text().splitlines())} if self.file.exists() else {}
         self.float = {k: self.logits(None, k) for k in self.data}
     def logits(self, strategy, part):
@@ -52,14 +55,14 @@ class Bench:
             self.known[key] = d
         return self.known[key]
 
-CHECKS = (20,50,100)
+CHECKS = (20,50,100,200)
 ALGORITHMS = dict(Uniform={}, SensitivityILP={}, GreedySensitivity={}, InteractionIQP={}, MsQuantRL=dict(max_episode=100), Evolution={}, RandomSearch=dict(num_warmup=0), HAQ=dict(max_episode=100, num_warmup=20)) # settings
 ONCE = ('Uniform','SensitivityILP','GreedySensitivity','InteractionIQP') # nothing in them is random
 BARE = ('RandomSearch','HAQ') # without structured strategies
 
-def run(name, problem, value, seed, n=CHECKS[-1]):
+def run(name, problem, value, seed, n=100):
     "(strategies, values, seconds of the algorithm, evaluations that its pairs of layers are worth) of one search; `value` gives the divergence."
-    start = time.perf_counter(); alg = get_algorithm(name)(replace(problem, starts=()) if name in BARE else problem, ALGORITHMS[name], seed); own,ss,vs = time.perf_counter()-start,[],[]; pairs = (getattr(alg, 'pairs', 0) or getattr(alg, 'measured', 0)) if problem.measure else 0
+    start = time.perf_counter(); alg = get_algorithm(name)(replace(problem, starts=()) if name in BARE else problem, {k: n if k=='max_episode' else v for k,v in ALGORITHMS[name].items()}, seed); own,ss,vs = time.perf_counter()-start,[],[]; pairs = (getattr(alg, 'pairs', 0) or getattr(alg, 'measured', 0)) if problem.measure else 0
     for i in range(n):
         if i and alg.exhausted: break
         t = time.perf_counter(); p = alg.propose(); own += time.perf_counter()-t; v = value(p.strategy)
@@ -72,14 +75,30 @@ def curves(results, save, a):
     for setting in a.settings:
         for net in a.nets:
             if net!='fashion' and not (here/'quantizer'/f'{net}.npz').exists(): continue
-            r = results.setdefault('curves', {}).setdefault(f'{net} {setting}', dict(runs={})); todo = [(k, s) for s in range(a.seeds) for k in ALGORITHMS if f'{k} {s}' not in r['runs'] and (s==0 or k not in ONCE)]
-            if not todo: continue
+            r = results.setdefault('curves', {}).setdefault(f'{net} {setting}', dict(runs={})); todo = [(k, s) for s in range(a.seeds) for k in a.algorithms if f'{k} {s}' not in r['runs'] and (s==0 or k not in ONCE)]
+            if not todo or time.time()-begun>a.seconds: continue
             b = Bench(net, setting, a.cache); r['float'] = {k: b.accuracy(v, k) for k,v in b.float.items()}; r['threshold'] = b.problem.project.threshold; r['steps'],r['prepare_seconds'] = len(b.problem.space),b.seconds
+            n = r.setdefault('evaluations', a.evaluations); checks = [k for k in CHECKS if k<=n]
             for name,seed in todo:
-                if time.time()-begun>a.seconds: return
-                ss,vs,own,paid = run(name, b.problem, lambda s: b(s)['divergence'], seed); at = {str(n): int(np.argmin(vs[:max(1, n-paid)])) for n in CHECKS} # what the pairs have cost is taken off
-                r['runs'][f'{name} {seed}'] = dict(best=np.minimum.accumulate(vs).tolist(), accuracy={n: b(ss[k])['accuracy'] for n,k in at.items()}, test={n: b(ss[k], 'test')['accuracy'] for n,k in at.items()}, strategy=ss[at[str(CHECKS[-1])]].to_json(), own_seconds=own/len(vs), pairs_paid=paid)
-                save(); t = r['runs'][f'{name} {seed}']; print(net, setting, name, seed, {n: (round(t['best'][min(int(n), len(vs))-1], 5), t['test'][n]) for n in t['test']}, f'{1e3*t["own_seconds"]:.0f} ms', flush=True)
+                if time.time()-begun>a.seconds: break
+                ss,vs,own,paid = run(name, b.problem, lambda s: b(s)['divergence'], seed, n); at = {str(k): int(np.argmin(vs[:max(1, k-paid)])) for k in checks} # what the pairs have cost is taken off
+                r['runs'][f'{name} {seed}'] = dict(best=np.minimum.accumulate(vs).tolist(), accuracy={k: b(ss[i])['accuracy'] for k,i in at.items()}, test={k: b(ss[i], 'test')['accuracy'] for k,i in at.items()}, strategy=ss[at[str(checks[-1])]].to_json(), own_seconds=own/len(vs), pairs_paid=paid)
+                save(); t = r['runs'][f'{name} {seed}']; print(net, setting, name, seed, {k: (round(t['best'][min(int(k), len(vs))-1], 5), t['test'][k]) for k in t['test']}, f'{1e3*t["own_seconds"]:.0f} ms, {time.time()-begun:.0f} s', flush=True)
+
+def raced(sizes, values, losses, evaluation, error=.1):
+    "Replay of a search, as the pipeline races: a candidate that is behind the best that is no larger, on the remembered samples, costs these alone."
+    known,images,rows = [],0,len(losses[0])
+    for k in range(len(values)):
+        rival = min((j for j in known if sizes[j]<=sizes[k]), key=lambda j: values[j], default=None); images += rows
+        if rival is None or not clearly_behind(losses[k], losses[rival], error): known.append(k); images += evaluation
+    return dict(episodes=len(values), dropped=len(values)-len(known), images=images, all_images=len(values)*(rows+evaluation), best=min(values[k] for k in known), best_of_all=min(values), rows=rows, evaluation=evaluation)
+
+def racing(results, save, a):
+    r = results.setdefault('racing', {}); todo = [(k, s) for s in range(a.seeds) for k in a.algorithms if get_algorithm(k).races and f'{k} {s}' not in r]; begun = time.time(); b = Bench('mobilenet', 'W 2.5', a.cache) if todo else None
+    for name,seed in todo:
+        if time.time()-begun>a.seconds: break
+        ss,vs,*_ = run(name, b.problem, lambda s: b(s)['divergence'], seed, a.evaluations)
+        r[f'{name} {seed}'] = raced([b.problem.cost.size(s) for s in ss], vs, [b.engine.losses_of(s) for s in ss], len(b.data['search'][0])); save(); print('racing', name, seed, r[f'{name} {seed}'], flush=True)
 
 class Planted:
     "A residual network of numpy with six layers, four widths each: what quantizing does to it is run, not assumed, and all 4096 strategies are known."
@@ -103,18 +122,19 @@ class Planted:
 
 def planted(results, save, a):
     begun = time.time()
-    for net in range(a.planted):
-        r = results.setdefault('planted', {}).setdefault(str(net), {}); todo = [(k, s) for k in ALGORITHMS for s in range(a.seeds) if f'{k} {s}' not in r and (s==0 or k not in ONCE)]
+    for net in a.planted:
+        r = results.setdefault('planted', {}).setdefault(str(net), {}); todo = [(k, s) for k in a.algorithms for s in range(a.seeds) if f'{k} {s}' not in r and (s==0 or k not in ONCE)]
         if not todo or time.time()-begun>a.seconds: continue
         p = Planted(net)
-        for name,seed in todo: _,vs,_,_ = run(name, p.problem, p.all.__getitem__, seed); best = np.minimum.accumulate(vs); r[f'{name} {seed}'] = {str(n):float(best[min(n, len(vs))-1]/p.optimum-1) for n in CHECKS}
-        save(); print('planted', net, {k:{n:round(float(np.mean([r[f'{k} {s}'][n] for s in range(a.seeds) if f'{k} {s}' in r])), 4) for n in map(str, CHECKS)} for k in ALGORITHMS}, flush=True)
+        for name,seed in todo: _,vs,_,_ = run(name, p.problem, p.all.__getitem__, seed); best = np.minimum.accumulate(vs); r[f'{name} {seed}'] = {str(n):float(best[min(n, len(vs))-1]/p.optimum-1) for n in CHECKS[:3]}
+        save(); print('planted', net, {k:{n:round(float(np.mean([r[f'{k} {s}'][n] for s in range(a.seeds) if f'{k} {s}' in r])), 4) for n in map(str, CHECKS[:3])} for k in a.algorithms}, flush=True)
 
 if __name__=='__main__':
-    p = argparse.ArgumentParser(description=__doc__.split('\n')[0]); p.add_argument('--part', nargs='*', default=['curves','planted'], choices=['curves','planted']); p.add_argument('--nets', nargs='*', default=['resnet14','fashion','mobilenet']); p.add_argument('--settings', nargs='*', default=list(SETTINGS))
-    p.add_argument('--seeds', type=int, default=3); p.add_argument('--planted', type=int, default=8); p.add_argument('--seconds', type=float, default=500); p.add_argument('--cache', default=str(Path(tempfile.gettempdir())/'quantnb-search')); p.add_argument('--out', type=Path, default=here/'search.json'); a = p.parse_args()
+    p = argparse.ArgumentParser(description=__doc__.split('\n')[0]); p.add_argument('--part', nargs='*', default=['curves','planted'], choices=['curves','planted','racing']); p.add_argument('--nets', nargs='*', default=['mobilenet','resnet14','vit']); p.add_argument('--settings', nargs='*', default=list(SETTINGS))
+    p.add_argument('--algorithms', nargs='*', default=list(ALGORITHMS)); p.add_argument('--evaluations', type=int, default=100); p.add_argument('--seeds', type=int, default=5); p.add_argument('--planted', nargs='*', type=int, default=[*range(6),*range(12,18)]); p.add_argument('--seconds', type=float, default=500); p.add_argument('--cache', default=str(Path(tempfile.gettempdir())/'quantnb-search')); p.add_argument('--out', type=Path, default=here/'search.json'); a = p.parse_args()
     results = json.loads(a.out.read_text()) if a.out.exists() else {}; results['environment'] = environment()
     def save(): write_atomic(a.out, json.dumps(clean(results), indent=1)+'\n')
     if 'curves' in a.part: curves(results, save, a)
     if 'planted' in a.part: planted(results, save, a)
+    if 'racing' in a.part: racing(results, save, a)
     save()

@@ -174,7 +174,7 @@ def expected(
     "The phases after calibration that lie ahead."
     a = _Ahead(c, p, tuple(roles), tuple(formats), simulated, done)
     res = {'search algorithm':1.5, 'sensitivities':a.sensitivities()}
-    if a.timed and c.targets.latency is not None: res['latency model'] = 6+40*(p.opening+4*p.forward)
+    if a.timed and (c.targets.latency is not None or c.search.rewards_metric and c.search.metric_to_reward=='latency'): res['latency model'] = 6+40*(p.opening+4*p.forward)
     if a.files: res['agreement'] = 3*a.comparing(2., 256, 2)
     res['episodes'] = a.searching(); total = spent+res['episodes']
     res['confirmation'] = a.confirming()

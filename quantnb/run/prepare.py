@@ -328,7 +328,23 @@ def first_strategies(self:Prepared,
     starts[1:1] = [*filter(fits, even)][:1]+[*filter(fits, uniforms(self.config, self.graph).values())] # a mix has to be worth more than one width that fits
     if budget and s.reward_type=='compress_first': # the same widths everywhere, the narrowest first
         starts[1:1] = [o for o in (space.decode([x]*len(space)) for x in np.linspace(0, 1, 25)) if self.cost.ratio(o)>=threshold and o not in starts[:1]]
-    return list(dict.fromkeys(starts))
+    return list(dict.fromkeys([*self.quick_strategies(space, budget), *starts]))
+
+@patch(as_prop=True)
+def counts_latency(self:Prepared)->bool:
+    "Whether proposals have to know how long a strategy takes: a latency is asked for, or the reward pays for it."
+    s = self.config.search
+    return self.measures and (self.config.targets.latency is not None or s.rewards_metric and s.metric_to_reward=='latency')
+
+@patch
+def quick_strategies(self:Prepared,
+    space:QuantRLCodec,
+    budget:Projection, # None where nothing projects
+)->list: # Strategies; [] where time does not count
+    "What anybody would try for speed: the narrowest everywhere, the widest everywhere, and depthwise convolutions as wide as they can be, as integer kernels gain nothing on them."
+    if not self.counts_latency or budget: return []
+    depthwise = {l.path for l in self.graph.quantizable if l.groups>1 and l.weight_shape[1]==1}
+    return [space.decode([float(f(s.path)) for s in space.steps]) for f in (lambda p: False, lambda p: True, lambda p: p in depthwise)]
 
 @patch
 def pairs_allowed(self:Prepared, space)->int:
@@ -378,16 +394,16 @@ def model_latency(self:Prepared,
     n:int=40, # Graphs to measure
     seconds:float=6., # Of timed runs, about
 ):
-    "Where a latency has to be met: a model of it, for proposals. A resumed search reads what was measured."
+    "Where a latency has to be met, or is rewarded: a model of it, for proposals. A resumed search reads what was measured."
     self.latency_model = None
-    if not self.measures or self.config.targets.latency is None or not self.exporter.builder: return
+    if not self.counts_latency or not self.exporter.builder: return
     model = LatencyModel(self.exporter.builder); model.t0 = self.float['latency']
     if self.known is None: data = self.measured_latencies(n, seconds)
     else: data = [(Strategy.from_json(d['strategy']), d['ms']) for d in (self.known.get('latency_model') or dict(data=[]))['data']]
     if len(data)<8: return
     for s,milliseconds in data: model.add(s, milliseconds)
     model.learn(); self.latency_model = model
-    self.problem = replace(self.problem, latency=model)
+    self.problem = replace(self.problem, latency=model, bonus=bonus(make_reward(self.task, self.float), self.cost, model))
     log.info('latency model: leave-one-out error %.1f %% on %d graphs', 100*model.error, len(model))
     self.latency_data = [dict(strategy=s.to_json(), ms=t) for s,t in data]
 
@@ -426,7 +442,7 @@ def prepare(
     p = Prepared(task, phase, known).open_network()
     with p.phase('float evaluation', (p.engine.start or {}).get('seconds')): p.float_reference()
     with p.phase('sensitivities') as share: p.make_problem(share)
-    if p.measures and p.config.targets.latency is not None:
+    if p.counts_latency:
         with p.phase('latency model'): p.model_latency()
     with p.phase('agreement'): p.parity = p.start_parity()
     return p

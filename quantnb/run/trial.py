@@ -241,7 +241,7 @@ def losses(self:QuantTrainer, strategy:Strategy)->np.ndarray: # [rows]
 def behind(self:QuantTrainer,
     strategy:Strategy,
     rivals, # Strategies
-    error:float=.01, # Probability of dropping one that is not behind, for each rival
+    error:float=.1, # Probability of dropping one that is not behind, for each rival
 )->str: # '' if it is not clearly behind all of them
     "Whether a strategy can be dropped before it is evaluated."
     if not rivals: return ''

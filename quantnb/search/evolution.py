@@ -22,7 +22,7 @@ class Evolution(SearchAlgorithm):
         parents:Annotated[int, Field(ge=1)]=2 # mu
         children:Annotated[int, Field(ge=1)]=8 # lambda
         switches:Annotated[float, Field(ge=1)]=2. # Steps that change in a child, on average
-    warm,keeps = False,('best',)
+    warm,races,keeps = False,True,('best',)
     def __init__(self, problem, settings=None, rng=0):
         super().__init__(problem, settings, rng)
         self.first,self.done,self.best = self.starts[:self.settings.children],[],[]

@@ -21,6 +21,7 @@ class LossModel:
     "Posterior over the losses of options and of pairs of layers: the measured ones are its mean before the first record."
     most = 256 # records that it is fitted to: the better half and the latest, so that an episode costs the same however many there were
     globals_,scales,rhos,noises = .5,(.1,.3,.8),(.05,.2,.5),(.02,.08,.25) # standard deviations: of the common factor; tried for options, pairs, and the misfit, all relative to the loss
+    alikes,own = (0.,.5,.8),.05 # tried for the correlation of the misfits of two strategies, for each layer in which they differ; share of a misfit that is the strategy's own
     def __init__(self,
         loss:np.ndarray, # [L,K] measured; infinite where there is no option
         order:np.ndarray=None, # [L,K] width of each option, so that a wider one never loses more; None: as they are
@@ -32,7 +33,7 @@ class LossModel:
         with np.errstate(all='ignore'): column = np.array([np.nanmedian(c) if np.isfinite(c).any() else 0. for c in at.T])
         self.d = np.where(self.real, np.maximum(np.nan_to_num(d), np.maximum(.05*column, 1e-6*typical)), 0.) # what was measured as nothing is not known to be nothing
         self.g,self.order = np.sqrt(self.d),order; self.X,self.y = np.zeros((0,len(loss)), int),np.zeros(0)
-        self.theta = (self.scales[1],self.rhos[1],self.noises[1]); self.factor = 1.; self.added,self.kept = 0,np.zeros(0, int) # records so far; the numbers of those that are kept
+        self.theta = (self.scales[1],self.rhos[1],self.noises[1],self.alikes[1]); self.factor = 1.; self.added,self.kept = 0,np.zeros(0, int) # records so far; the numbers of those that are kept
     def __len__(self): return len(self.y)
     def add(self, x, y):
         "One more record: options [L] and the loss."
@@ -46,22 +47,30 @@ def at(self:LossModel, table): return table[np.arange(len(self.d)), self.X] # [N
 
 @patch
 def kernels(self:LossModel):
-    "[N,N] covariances of the records' losses for deviations of one: common factor, layers, options, pairs; and each record's measured sum."
+    "[N,N] covariances of the records' losses for deviations of one: common factor, layers, options, pairs; each record's measured sum."
     U = self.at(self.d); S = U@U.T; same = np.zeros_like(S)
     for k in range(self.d.shape[1]): V = U*(self.X==k); same += V@V.T
     G = np.sqrt(U); return np.outer(U.sum(1), U.sum(1)),S,same,.5*((G@G.T)**2-S),U.sum(1)+.5*((G@self.gamma)*G).sum(1)
 
 @patch
+def apart(self:LossModel, X): # [M,N] layers in which options [M,L] differ from each record's
+    return X.shape[1]-sum((X==k).astype(np.float32)@(self.X==k).T.astype(np.float32) for k in range(self.d.shape[1])).astype(int)
+
+@patch
+def alike(self:LossModel, apart, c): return ((1-self.own)*c**np.arange(self.d.shape[0]+1.))[apart] # correlation of the misfits of strategies that differ in so many layers
+
+@patch
 def fit(self:LossModel):
     "Deviations with the largest evidence, and what sampling needs."
     if not len(self): return self
-    common,layer,option,pair,m = self.kernels(); y = self.y/self.factor; floor = .3*np.min(np.abs(y)) if len(y) else 1.; best = None
-    grid = [(s,r,n) for s in self.scales for r in self.rhos for n in self.noises] if len(y)>=4 and (len(y)<16 or self.added%8==0) else [self.theta]
-    for s,r,n in grid:
-        K = self.globals_**2*common+s*s*(layer+option)+r*r*pair+np.diag((n*np.maximum(np.abs(y), floor))**2+1e-12*np.mean(m)**2)
+    common,layer,option,pair,m = self.kernels(); y = self.y/self.factor; size = np.maximum(np.abs(y), .3*np.min(np.abs(y))); apart = self.apart(self.X); best = None
+    grid = [(s,r,n,c) for s in self.scales for r in self.rhos for n in self.noises for c in self.alikes] if len(y)>=4 and (len(y)<16 or self.added%8==0) else [self.theta]
+    for s,r,n,c in grid:
+        R = self.alike(apart, c)+self.own*np.eye(len(y)) # correlation of the misfits
+        K = self.globals_**2*common+s*s*(layer+option)+r*r*pair+np.outer(n*size, n*size)*R+1e-12*np.mean(m)**2*np.eye(len(y))
         C = np.linalg.cholesky(K); z = solve_triangular(C, y-m, lower=True, check_finite=False); e = -.5*z@z-np.log(np.diag(C)).sum()-.5*np.log(s/.3)**2-.5*np.log(r/.2)**2-.5*np.log(n/.08)**2
-        if best is None or e>best[0]: best = e,(s,r,n),K,C,n*np.maximum(np.abs(y), floor)
-    _,self.theta,self.K,self.C,self.sd = best; self.m = m
+        if best is None or e>best[0]: best = e,(s,r,n,c),R,C,n*size
+    _,self.theta,self.R,self.C,self.sd = best; self.m = m
     return self
 
 # %% ../../nbs/search/09_msquantrl.ipynb #c010
@@ -69,9 +78,9 @@ def fit(self:LossModel):
 def sample(self:LossModel,
     rng, # Generator
     width:float=1., # Times the posterior's deviation; 0: its mean
-)->tuple: # losses [L,K], pairs [L,L]
+)->tuple: # losses [L,K], pairs [L,L], and a weight for the misfit of each record [N]
     "A draw from the posterior."
-    s,r,_ = self.theta; L,K = self.d.shape; t0 = rng.standard_normal(1+L+L*K); P0 = np.triu(rng.standard_normal((L,L)), 1)*r; P0 = P0+P0.T
+    s,r,*_ = self.theta; L,K = self.d.shape; t0 = rng.standard_normal(1+L+L*K); P0 = np.triu(rng.standard_normal((L,L)), 1)*r; P0 = P0+P0.T
     c0,l0,o0 = self.globals_*t0[0],s*t0[1:1+L],s*t0[1+L:].reshape(L,K)
     def tables(alpha, c, l, o, P):
         "Deviations after the records have had their say."
@@ -80,16 +89,25 @@ def sample(self:LossModel,
             c = c+self.globals_**2*float(alpha@U.sum(1)); l = l+s*s*(alpha@U); o = o.copy()
             np.add.at(o, (np.arange(L)[None].repeat(len(self), 0), self.X), s*s*alpha[:,None]*U)
             Q = r*r*(G*alpha[:,None]).T@G; P = P+Q-np.diag(np.diag(Q))
-        return self.d*(1+c+l[:,None]+o),P+self.gamma
+        return self.d*(1+c+l[:,None]+o),P+self.gamma,alpha
     solve = lambda b: cho_solve((self.C, True), b, check_finite=False)
-    if not len(self): mean,draw = tables(None, 0., np.zeros(L), np.zeros((L,K)), np.zeros((L,L))),tables(None, c0, l0, o0, P0)
+    if not len(self): none = np.zeros(0); mean,draw = tables(none, 0., np.zeros(L), np.zeros((L,K)), np.zeros((L,L))),tables(none, c0, l0, o0, P0)
     else:
         y = self.y/self.factor; mean = tables(solve(y-self.m), 0., np.zeros(L), np.zeros((L,K)), np.zeros((L,L)))
         if width:
             H = self.at(self.g); f0 = self.at(self.d*(1+c0+l0[:,None]+o0)).sum(1)+.5*((H@(P0+self.gamma))*H).sum(1)
-            draw = tables(solve(y-f0-self.sd*rng.standard_normal(len(y))), c0, l0, o0, P0)
+            draw = tables(solve(y-f0-self.sd*(np.linalg.cholesky(self.R)@rng.standard_normal(len(y)))), c0, l0, o0, P0)
     if width: mean = tuple(a+width*(b-a) for a,b in zip(mean, draw))
-    return self.monotone(mean[0]),mean[1]
+    return self.monotone(mean[0]),mean[1],mean[2]
+
+@patch
+def misfit(self:LossModel,
+    apart, # [M,N] layers in which strategies differ from each record's
+    v, # [M] what the losses and pairs say of them
+    alpha, # [N] of `sample`
+)->np.ndarray: # [M]
+    "What strategies are expected to lose beyond that, as those next to them did."
+    n,c = self.theta[2:]; return n*np.maximum(v, self.sd.min()/n)*((self.alike(apart, c)+self.own*(apart==0))@(self.sd*alpha)) if len(self) else np.zeros(len(v))
 
 @patch
 def monotone(self:LossModel, table):
@@ -103,7 +121,7 @@ def monotone(self:LossModel, table):
 @patch
 def predict(self:LossModel, x)->float:
     "Mean of the posterior for options [L]."
-    t,P = self.sample(np.random.default_rng(0), 0.); h = pick(self.g, x); return float(self.factor*(pick(t, x).sum()+.5*h@P@h))
+    t,P,alpha = self.sample(np.random.default_rng(0), 0.); h = pick(self.g, x); v = pick(t, x).sum()+.5*h@P@h; return float(self.factor*(v+self.misfit(self.apart(x[None]), np.array([v]), alpha)[0]))
 
 # %% ../../nbs/search/09_msquantrl.ipynb #c014
 def van_der_corput(n): # n-th point, evenly spread over [0,1) however many are used
@@ -116,7 +134,7 @@ class MsQuantRL(SearchAlgorithm):
     "Thompson sampling over a posterior of layer and pair losses, solved as an integer program."
     Settings,races,keeps = ModelPolicy,True,('searched',)
     turns = (1,4,0) # In turn the mean, near it, and far: times `noise_sigma`
-    tries,leaders,structured = 3,3,2 # Draws for what is new; best records that an answer is looked for around; structured strategies
+    tries,leaders,structured,expanded = 3,3,2,8 # Draws for what is new; best records that an answer is looked for around; structured strategies; known strategies whose neighbours are looked at
     def __init__(self, problem, settings=None, rng=0):
         super().__init__(problem, settings, rng)
         o = self.options = Options(problem); order = o.table(lambda p,b: float(b.w+b.a)) if o.L else o.bytes
@@ -192,7 +210,8 @@ def worth(self:MsQuantRL): # What a unit of the modelled loss costs in reward; N
     return max(sum(y*z for y,z in v)/s, 1e-9) if s>0 else 10.
 
 @patch(as_prop=True)
-def floored(self:MsQuantRL)->bool: return self.problem.targets.accuracy is not None and not np.isfinite(self.options.budget) # is the smallest asked for that keeps an accuracy?
+def floored(self:MsQuantRL)->bool: # is the smallest asked for that keeps an accuracy?
+    return self.problem.targets.accuracy is not None and not np.isfinite(self.options.budget) and getattr(self.problem.bonus, 'latency', None) is None
 
 @patch
 def limit(self:MsQuantRL)->float:
@@ -225,50 +244,76 @@ def expected_gain(self:MsQuantRL,
     try: x = o.encode(strategy)
     except KeyError: return None
     budget,rng,res = o.budget if np.isfinite(o.budget) else pick(o.bytes, x).sum(),np.random.default_rng(0),[]
-    for _ in range(draws): t,P = m.sample(rng); f = Program(t, o.bytes, budget, m.g, P); res.append(max(0., f.value(x)-f.value(f.solve([x]))))
+    for _ in range(draws): t,P,_ = m.sample(rng); f = Program(t, o.bytes, budget, m.g, P); res.append(max(0., f.value(x)-f.value(f.solve([x]))))
     return float(np.mean(res))
 
+# %% ../../nbs/search/09_msquantrl.ipynb #c020b
 @patch
 def code(self:MsQuantRL, x): return np.bitwise_xor.reduce(pick(self.numbers, x)) # a number for options [L]: that of a neighbour follows from it by exclusive or (Zobrist, 1970)
 
 @patch
-def seen(self:MsQuantRL)->np.ndarray: # int64
-    "Numbers of what is known: to look up thousands of neighbours in."
+def seen(self:MsQuantRL)->tuple: # options [N,L], numbers [N], ascending
+    "What is known, in the options' terms."
     for s in self.known-self.coded.keys():
-        try: self.coded[s] = self.code(self.options.encode(s))
-        except KeyError: self.coded[s] = 0 # a uniform width that is no candidate
-    return np.unique(np.array([self.coded[s] for s in self.known], np.int64))
+        try: x = self.options.encode(s); self.coded[s] = x,self.code(x)
+        except KeyError: self.coded[s] = None # a uniform width that is no candidate
+    found = sorted((c for c in map(self.coded.get, self.known) if c is not None), key=lambda c: c[1])
+    return np.array([x for x,_ in found], int).reshape(-1, self.options.L),np.array([n for _,n in found], np.int64)
 
+# %% ../../nbs/search/09_msquantrl.ipynb #c020c
+@patch
+def around(self:MsQuantRL,
+    f:Program, # Of the losses that were drawn
+    x:np.ndarray, # Options [L]
+    apart:np.ndarray, # [N] layers in which each record differs from x
+    alpha:np.ndarray, # [N] weights of the records' misfits, of the same draw
+    most:int, # How many
+)->tuple: # what they are expected to lose [M], ascending, and options [M,L]
+    "Exchanges of one or two layers, the most promising."
+    m = self.model; (i,k,*_),both = f.pairs(x, most=192); once = np.where(np.tri(len(both), k=-1, dtype=bool), both, np.inf).ravel(); top = np.argpartition(once, min(most, once.size-1))[:most]
+    a,b = np.unravel_index(top[np.isfinite(once[top])], both.shape); i,k = np.append(i, len(x)),np.append(k, 0); X = np.append(m.X, np.zeros((len(m),1), int), 1); x = np.append(x, 0) # the last one is to change nothing
+    differs = (X[:,i]!=k).T.astype(int)-(X[:,i]!=x[i]).T; v = f.value(x[:-1])+both[a,b]; v = v+m.misfit(apart+differs[a]+differs[b], v, alpha)
+    Y = np.repeat(x[None], len(a), 0); each = np.arange(len(a)); Y[each,i[a]] = k[a]; Y[each,i[b]] = k[b]; by = np.argsort(v, kind='stable')
+    return v[by],Y[by,:-1]
+
+@patch
+def beyond(self:MsQuantRL,
+    f:Program, # Of the losses that were drawn
+    nodes:np.ndarray, # [N,L] the program's answer, and what is known
+    alpha:np.ndarray, # Weights of the records' misfits, of the same draw
+    new, # Function of options [L]: can they be proposed?
+    full=True, # Whether what leaves budget unspent is taken only where nothing else is found
+)->np.ndarray: # Options [L]; None if nothing is new
+    "The best that is new of the program's answer and the neighbours of all `nodes`: the best nodes first, until what is found is better than those that are left."
+    m = self.model; apart = m.apart(nodes); v = f.values(nodes); v = v+m.misfit(apart, v, alpha); found,spare = (v[0],nodes[0]) if new(nodes[0]) else (np.inf,None),(np.inf,None)
+    for n in np.argsort(v, kind='stable')[:self.expanded]:
+        if v[n]>=found[0]: break
+        for w,y in zip(*self.around(f, nodes[n], apart[n], alpha, len(nodes)+64)):
+            if w>=found[0]: break
+            if not new(y): continue
+            if not full or f.full(y): found = w,y; break
+            if w<spare[0]: spare = w,y
+    return spare[1] if found[1] is None else found[1]
+
+# %% ../../nbs/search/09_msquantrl.ipynb #c020e
 @patch
 def decide(self:MsQuantRL):
     "Draw losses, solve for them, and take the best answer that is new."
     o,m,p = self.options,self.model,self.problem
     if not o.L: return o.base
-    table,P = m.sample(self.rng, self.width(self.proposals-1)); budget = self.limit(); ranked = sorted(self.records.values(), key=lambda r: r[2])
+    width = self.width(self.proposals-1); table,P,alpha = m.sample(self.rng, width); budget = self.limit(); ranked = sorted(self.records.values(), key=lambda r: r[2])
     price = None if self.floored else self.worth()
     if price is not None: ranked = sorted((r for r in self.records.values() if r[0].reward is not None), key=lambda r: -r[0].reward)
     leaders = [x for _,x,_ in ranked if pick(o.bytes, x).sum()<=budget][:self.leaders]; around = leaders[0] if leaders else along_hull(m.d+np.where(o.real, 0, np.inf), o.bytes, budget)
     if price is not None: table = table-o.differences(self.bonus, around)/(price*m.factor)
-    known = self.seen()
-    def among(codes): # as np.isin, which sorts both each time; `known` is sorted already
-        return known[np.minimum(np.searchsorted(known, codes), len(known)-1)]==codes if len(known) else np.zeros(np.shape(codes), bool)
-    def new(x): return not among(self.code(x)) if pick(o.bytes, x).sum()<=o.budget+1e-9 else self.executed(o.decode(x)) not in self.known
+    known,numbers = self.seen(); numbers = set(numbers.tolist())
+    def new(x): return int(self.code(x)) not in numbers if pick(o.bytes, x).sum()<=o.budget+1e-9 else self.executed(o.decode(x)) not in self.known
     def answer(more=0.):
-        "Options [L] that are new, the best of what the program's answers and their neighbours give."
+        "Options [L] that are new, if there are any: the program's answer, or what is next to it."
         f = Program(table+more, o.bytes, budget, m.g, P); x = f.solve(leaders)
-        if new(x): return x
-        (i,k,*_),both = f.pairs(x); change = np.append(self.numbers[i,x[i]]^self.numbers[i,k], 0); spare = None # the last one is to change nothing
-        both[among(self.code(x)^change[:,None]^change)] = np.inf; top = np.argpartition(both, min(63, both.size-1), None)[:64]
-        for at in top[np.argsort(both.ravel()[top], kind='stable')]:
-            a,b = np.unravel_index(at, both.shape)
-            if not np.isfinite(both[a,b]): break
-            y = x.copy()
-            for j in (a,b):
-                if j<len(i): y[i[j]] = k[j]
-            if not new(y): continue
-            if f.full(y): return y
-            if spare is None: spare = y
-        return x if spare is None else spare
+        if width and new(x): return x # what was drawn may lie far from all that is known, and is to be tried
+        nodes = np.vstack([x, known[f.spent(known)<=budget+1e-9]]); y = self.beyond(f, nodes, alpha, new, full=width>0)
+        return x if y is None else y
     x = answer()
     if p.latency is None or p.excess(o.decode(x))<=0: return o.decode(x)
     slow = o.differences(p.latency.predict, x); found = [x]; unit = np.where(o.real, m.d, 0).max()/max(abs(slow).max(), 1e-12)

@@ -104,6 +104,12 @@ class Program:
         v = pick(self.loss, x).sum()
         if self.g is None: return float(v)
         h = pick(self.g, x); return float(v+.5*h@self.gamma@h)
+    def values(self, X)->np.ndarray:
+        "[N] of options [N,L]."
+        at = np.arange(X.shape[1]),X; v = self.loss[at].sum(1)
+        if self.g is None: return v
+        H = self.g[at]; return v+.5*((H@self.gamma)*H).sum(1)
+    def spent(self, X)->np.ndarray: return self.cost[np.arange(X.shape[1]),X].sum(1) # [N] of options [N,L]
     def linear(self, x):
         "[L,K] what the loss would be with one layer changed, less what it is."
         d = self.loss-pick(self.loss, x)[:,None]
@@ -130,9 +136,9 @@ def moves(self:Program, x, near=2, most=384):
     return i,k,gain,c,(self.g[i,k]-pick(self.g, x)[i] if self.g is not None else np.zeros(len(i)))
 
 @patch
-def pairs(self:Program, x):
+def pairs(self:Program, x, near=2, most=384):
     "Moves of one or two layers at a time: (moves, [n+1,n+1] change of the loss where it fits, else infinite); the last row and column is to do nothing."
-    i,k,d,c,h = m = self.moves(x); left = self.budget-pick(self.cost, x).sum(); n = len(i)
+    i,k,d,c,h = m = self.moves(x, near, most); left = self.budget-pick(self.cost, x).sum(); n = len(i)
     D,C = np.append(d, 0.),np.append(c, 0.); both = D[:,None]+D
     if self.g is not None: both[:n,:n] += self.gamma[np.ix_(i, i)]*np.outer(h, h)
     both[:n,:n][i[:,None]==i] = np.inf; both[C[:,None]+C>left+1e-9] = np.inf; both[n,n] = np.inf

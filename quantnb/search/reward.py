@@ -49,10 +49,15 @@ class Reward:
         if self.signal=='divergence': return -100*m['divergence']
         a,a0 = m['accuracy'],self.float['accuracy']
         return (1 if self.directions['accuracy']=='MAX' else -1)*100*(a-a0)/max(abs(a0), 1e-8)
+    def gain(self, m):
+        "Of the metric that is rewarded; of a latency against the float file that took turns with it, where it did."
+        direction = self.directions.get(self.metric, 'MIN')
+        if self.metric=='latency' and m.get('latency_ratio') and direction=='MIN': return 1-m['latency_ratio']
+        return relative_gain(self.metric, m.get(self.metric), self.float.get(self.metric), direction)
     def value(self, m):
         d = self.quality(m)
         if self.reward_type=='compress_first': d += 1/(1-m['compress_ratio']/100)
-        if self.ratio: d += self.ratio*100*relative_gain(self.metric, m.get(self.metric), self.float.get(self.metric), self.directions.get(self.metric, 'MIN'))
+        if self.ratio: d += self.ratio*100*self.gain(m)
         return self.lam*d
 
 # %% ../../nbs/search/01_reward.ipynb #c012
@@ -71,14 +76,18 @@ def __call__(self:Reward,
 
 # %% ../../nbs/search/01_reward.ipynb #c012b
 class Bonus:
-    "Reward of a strategy that loses nothing, by the cost model."
-    def __init__(self, reward:Reward, cost): self.reward,self.cost = reward,cost
-    def __call__(self, strategy:Strategy)->float: return self.reward.value({**self.cost.metrics(strategy), 'accuracy':self.reward.float['accuracy'], 'divergence':0.})
+    "Reward of a strategy that loses nothing, by the cost model and, where the reward pays for time, the model of the latency."
+    def __init__(self, reward:Reward, cost, latency=None): self.reward,self.cost,self.latency = reward,cost,latency
+    def __call__(self, strategy:Strategy)->float:
+        time = {} if self.latency is None else dict(latency=self.latency.predict(strategy))
+        return self.reward.value({**self.cost.metrics(strategy), 'accuracy':self.reward.float['accuracy'], 'divergence':0., **time})
 
 def bonus(
     reward:Reward, # Of the task
     cost, # `CostModel` of the network
-)->Bonus: # None where it is the same for every strategy
+    latency=None, # `LatencyModel`, once there is one
+)->Bonus: # None where it is the same for every strategy, or nothing tells
     "What the reward pays for besides the accuracy."
-    if reward.custom or reward.reward_type!='compress_first' and not (reward.ratio and reward.metric not in ('accuracy','divergence','latency')): return None
-    return Bonus(reward, cost)
+    pays = reward.ratio and reward.metric not in ('accuracy','divergence') and (reward.metric!='latency' or latency is not None)
+    if reward.custom or reward.reward_type!='compress_first' and not pays: return None
+    return Bonus(reward, cost, latency if pays and reward.metric=='latency' else None)
