@@ -600,9 +600,9 @@ def open(self:QdqBuilder,
     return self.run_pieces(*self.pieces(strategy), *self.io, threads=threads, optimized=optimized)
 
 @patch
-def run_pieces(self:QdqBuilder, nodes, used, ins, outs, threads=1, optimized=True):
+def run_pieces(self:QdqBuilder, nodes, used, ins, outs, threads=1, optimized=True, arena=None): # `arena`: whether a session keeps the memory of its activations
     values = {k:self.o.held(k) if self.makers[k].make is None else ort.OrtValue.ortvalue_from_numpy(self.array(k)) for k in used if k in self.makers}
-    return session(self.stubbed(nodes, used, ins, outs), threads, optimized, values=values, arena=optimized) # a simulation runs a few times: its weights in float are not kept
+    return session(self.stubbed(nodes, used, ins, outs), threads, optimized, values=values, arena=optimized if arena is None else arena) # a simulation runs a few times: its weights in float are not kept
 
 @patch
 def stubbed(self:QdqBuilder, nodes, used, ins, outs):
