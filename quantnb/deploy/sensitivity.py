@@ -55,9 +55,11 @@ def _borders(pieces, inputs, outputs, sections):
         if ok := [k for k in near if k not in bad]: places.append(min(ok, key=lambda k: (count[k], abs(k-P*m/sections))))
     cross = lambda k: tuple(t for t,(a,b) in spans.items() if a<k<=b)
     inner = [c for c in dict.fromkeys(map(cross, places)) if c]
-    return [cross(0), *[c for c in inner if c!=cross(0)], tuple(outputs)]
+    return [tuple(inputs), *[c for c in inner if c!=cross(0)], tuple(outputs)]
 
 # %% ../../nbs/deploy/05_sensitivity.ipynb #c006
+def _makers(pieces): return {t:k for k,n in enumerate(pieces) for t in n.outs}
+
 def _between(pieces, made, start, end, inputs):
     "(pieces that make the tensors `end` of those of `start`, which of `start` they read); None if they need another input of the graph."
     keep,reads,todo = set(),{},[t for t in end if t not in start]
@@ -93,19 +95,24 @@ class _Chain:
         own = {i for n in nodes for i in n.ins}; made = {t for n in nodes for t in n.outs}; outs = [t for t in end if t not in start and t in made]
         if not outs: return None,(),()
         return self.b.run_pieces(nodes, [k for k in used if k in own], *([self.info[t].SerializeToString() for t in ts] for ts in (reads, outs)), arena=self.arena),reads,outs
-    def bytes_of(self, nodes):
-        "Bytes of an open section: its constants, of which each session packs its own copy, and the activations that it keeps."
-        o = self.b.o; made = min(o.row_bytes, o.bytes_of([t for n in nodes for t in n.outs]))
-        return self.session_bytes+self.rows*made+self.b.nbytes([i for n in nodes for i in n.ins if i in self.b.inits])
-    def step(self, section, v, end):
-        "Tensors `end` of the tensors `v` of the border before."
-        s,reads,outs = section; new = dict(zip(outs, s.run(outs, {t:v[t] for t in reads}))) if s else {}
-        return {t:new[t] if t in new else v[t] for t in end}
-    def forward(self, v, k=0):
-        "What crosses each border from `k` on, given what crosses that one."
-        for section,end in zip(self.sections[k:], self.borders[k+1:]): yield (v := self.step(section, v, end))
 
-def _makers(pieces): return {t:k for k,n in enumerate(pieces) for t in n.outs}
+# %% ../../nbs/deploy/05_sensitivity.ipynb #c006s
+@patch
+def step(self:_Chain, section, v, end):
+    "Tensors `end` of the tensors `v` of the border before."
+    s,reads,outs = section; new = dict(zip(outs, s.run(outs, {t:v[t] for t in reads}))) if s else {}
+    return {t:new[t] if t in new else v[t] for t in end}
+
+@patch
+def forward(self:_Chain, v, k=0):
+    "What crosses each border from `k` on, given what crosses that one."
+    for section,end in zip(self.sections[k:], self.borders[k+1:]): yield (v := self.step(section, v, end))
+
+@patch
+def bytes_of(self:_Chain, nodes):
+    "Bytes of an open section: its constants, of which each session packs its own copy, and the activations that it keeps."
+    o = self.b.o; made = min(o.row_bytes, o.bytes_of([t for n in nodes for t in n.outs]))
+    return self.session_bytes+self.rows*made+self.b.nbytes([i for n in nodes for i in n.ins if i in self.b.inits])
 
 # %% ../../nbs/deploy/05_sensitivity.ipynb #c006c
 @patch
@@ -139,6 +146,45 @@ class Sensitivity:
         row = lambda p: f'|{md_cell(p)}|'+'|'.join(f'{self.table[p,b]:.2g}' if (p,b) in self.table else '' for b in bs)+'|'
         return f"|layer|{'|'.join(map(str, bs))}|\n|---|{'---:|'*len(bs)}\n"+'\n'.join(map(row, ps))+f'\n\nall others at {str(next(iter(self.strategy.values())))}: {self.base:.2g}; {self.rows} samples, {self.seconds:.2f} s'
 
+# %% ../../nbs/deploy/05_sensitivity.ipynb #c010
+@patch
+def run(self:_Chain, todo, parts, ref, scores, same, pool, limit):
+    "Open as many changed sections as may be open at once and judge each part's outputs; gives back what is left to do."
+    made,size,n = [],0,0
+    for n,(p,b) in enumerate(todo, 1):
+        m = self.variant(Strategy({**self.st, p:b}))
+        if m is not None: made.append(((p,b), m)); size += self.bytes_of(m[0])
+        if size>limit: break
+    first = max((a for _,(*_,a,_) in made), default=0)
+    made = list(pool.map(lambda o: (o[0], self.open(*o[1][:3], self.borders[o[1][3]], self.borders[o[1][4]]), *o[1][3:]), made))
+    for k,x in enumerate(parts):
+        v = dict(zip(self.inputs, x)); at = [{t:v[t] for t in self.borders[0]}]
+        for v in self.forward(at[0]):
+            at.append(v)
+            if same.parts==len(parts) and len(at)>first: break # further on nothing starts
+        if same.parts<len(parts): same.update(ref[k], [v[t] for t in self.outputs])
+        def outputs(o): key,section,a,b = o; v = self.step(section, at[a], self.borders[b]); *_,v = v,*self.forward(v, b); return key,[v[t] for t in self.outputs]
+        for key,answers in pool.map(outputs, made): scores[key].update(ref[k], answers)
+    return todo[n:]
+
+
+# %% ../../nbs/deploy/05_sensitivity.ipynb #c009a
+def _float_answers(o, parts):
+    "(parts, what the float graph answers to each), as many as their outputs' bytes allow."
+    f,ref,size = o.open(),[],0
+    for x in parts:
+        ref.append(f.run(None, o.feed(x))); size += sum(a.nbytes for a in ref[-1])
+        if size>WORK//2: break
+    return parts[:len(ref)],ref
+
+def _parts(inputs, rows, chunk, o):
+    "At most `rows` samples, a few at a time, of inputs that the graph takes."
+    n = 0
+    for xs in inputs:
+        for p in cut(xs, chunk) if o.dynamic else [xs]:
+            if n>=rows: return
+            yield tuple(o.feed(p).values()); n += row_count(p)
+
 # %% ../../nbs/deploy/05_sensitivity.ipynb #c009
 def sensitivities(
     builder:QdqBuilder, # Of a calibrated network
@@ -170,41 +216,3 @@ def sensitivities(
     b0 = same.value
     table = {(p,base):b0 for p in paths}|{k: d.value if d.parts else b0 for k,d in scores.items()}
     return Sensitivity({(p,b):table[p,b] for p in paths for b in [*widths, *[base]*(base not in widths)]}, b0, st, n, time.monotonic()-t0)
-
-def _float_answers(o, parts):
-    "(parts, what the float graph answers to each), as many as their outputs' bytes allow."
-    f,ref,size = o.open(),[],0
-    for x in parts:
-        ref.append(f.run(None, o.feed(x))); size += sum(a.nbytes for a in ref[-1])
-        if size>WORK//2: break
-    return parts[:len(ref)],ref
-
-def _parts(inputs, rows, chunk, o):
-    "At most `rows` samples, a few at a time, of inputs that the graph takes."
-    n = 0
-    for xs in inputs:
-        for p in cut(xs, chunk) if o.dynamic else [xs]:
-            if n>=rows: return
-            yield tuple(o.feed(p).values()); n += row_count(p)
-
-# %% ../../nbs/deploy/05_sensitivity.ipynb #c010
-@patch
-def run(self:_Chain, todo, parts, ref, scores, same, pool, limit):
-    "Open as many changed sections as may be open at once and judge each part's outputs; gives back what is left to do."
-    made,size,n = [],0,0
-    for n,(p,b) in enumerate(todo, 1):
-        m = self.variant(Strategy({**self.st, p:b}))
-        if m is not None: made.append(((p,b), m)); size += self.bytes_of(m[0])
-        if size>limit: break
-    first = max((a for _,(*_,a,_) in made), default=0)
-    made = list(pool.map(lambda o: (o[0], self.open(*o[1][:3], self.borders[o[1][3]], self.borders[o[1][4]]), *o[1][3:]), made))
-    for k,x in enumerate(parts):
-        v = dict(zip(self.inputs, x)); at = [{t:v[t] for t in self.borders[0]}]
-        for v in self.forward(at[0]):
-            at.append(v)
-            if same.parts==len(parts) and len(at)>first: break # further on nothing starts
-        if same.parts<len(parts): same.update(ref[k], [v[t] for t in self.outputs])
-        def outputs(o): key,section,a,b = o; v = self.step(section, at[a], self.borders[b]); *_,v = v,*self.forward(v, b); return key,[v[t] for t in self.outputs]
-        for key,answers in pool.map(outputs, made): scores[key].update(ref[k], answers)
-    return todo[n:]
-

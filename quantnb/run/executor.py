@@ -428,7 +428,9 @@ def wait(self:DaskExecutor, t:Trial, look=None):
 def count_workers(self:DaskExecutor, every:float=20.): # Seconds
     "Say so if none is left: nothing goes on until one is back."
     if time.monotonic()<self.look_again: return
-    self.look_again = time.monotonic()+every; self.without = 0 if self.client.status!='running' or self.client.nthreads() else self.without+1
+    self.look_again = time.monotonic()+every
+    try: self.without = 0 if self.client.status!='running' or self.client.nthreads() else self.without+1
+    except (OSError,TimeoutError): return # the scheduler does not answer: `reconnect` sees to that
     if self.without==2: log.warning('no worker of the cluster at %s is left; the search goes on when one is back', self.client.scheduler.address)
 
 @patch
