@@ -56,10 +56,17 @@ class Quantizer:
 def calibrated(self:Quantizer,
     observers:dict, # Layer path to `Observer` that has seen the calibration data
     inputs:list, # Tuples of arrays: what calibration fed, or a part of it
+    rounded:dict=None, # Weights that another quantizer has rounded for the same calibration: its `rounded`
 ):
     "Take what calibration has seen; grids that were made before are forgotten."
     self.observers,self.inputs = observers,inputs
     self._w.clear(); self._dear.clear(); self._own.clear(); self._a.clear(); self._b.clear() # scales of weights rounded to nearest do not depend on it
+    self._dear.update(rounded or {})
+
+@patch(as_prop=True)
+def rounded(self:Quantizer)->dict: # (layer path, bits) to `WeightGrid`
+    "Weights that are too dear to be rounded twice, as far as they are."
+    return dict(self._dear)
 
 @patch
 def _find_bias(self:Quantizer, l):

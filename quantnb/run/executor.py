@@ -122,9 +122,9 @@ def _sent_observers(prepared)->dict:
     import copy
     from quantnb.quant.moments import Moments
     from quantnb.run.prepare import pins
-    q = prepared.engine.quantizer; pinned = pins(prepared.config, prepared.graph); res = dict(q.observers)
+    q = prepared.engine.quantizer; rounded,pinned = q.rounded,pins(prepared.config, prepared.graph); res = dict(q.observers)
     for p,o in q.observers.items():
-        if p in pinned or Moments not in o.more or any((p,b) not in q._dear for b in prepared.config.w_bits if b<=8): continue
+        if p in pinned or Moments not in o.more or any((p,b) not in rounded for b in prepared.config.w_bits if b<=8): continue
         o = res[p] = copy.copy(o); o.more = {k:v for k,v in o.more.items() if k is not Moments}
     return res
 
@@ -134,7 +134,7 @@ def calibrated(
 )->Calibrated:
     "What `prepared` has found out of its network."
     e = prepared.engine; q = e.quantizer; name = 'onnxfile' if prepared.task.is_file else e.name
-    return Calibrated(packed_task(prepared.task), name, q.recipe, dict(q.params), _sent_observers(prepared), list(q.inputs), e.float_seen, frozenset(q.apart), threads, os.getcwd(), dict(q._dear))
+    return Calibrated(packed_task(prepared.task), name, q.recipe, dict(q.params), _sent_observers(prepared), list(q.inputs), e.float_seen, frozenset(q.apart), threads, os.getcwd(), q.rounded)
 
 # %% ../../nbs/run/02a_executor.ipynb #e008
 def _engine_of(c, task):
@@ -145,7 +145,7 @@ def _engine_of(c, task):
     e = engines[c.engine](task.net, select(read_task(task), **task.config.space.selection), task.inputs, task.input_names, recipe=c.recipe, **(dict(workers=c.threads) if c.engine!='mindspore' else {}))
     e.output_kind,e.storage,q = task.config.trainer.output_kind,storage_of(task.config),e.quantizer
     if set(c.observers)!={p for p,l in q.layers.items() if not l.table}: raise InputError('the network of this worker has other layers than the one of the main process', 'install the same versions and the same script on all hosts')
-    e.float_seen,q.waiting = c.seen,[]; q.params.update(c.params); q.apart = set(c.apart); q.calibrated(c.observers, c.inputs); q._dear.update(c.weights)
+    e.float_seen,q.waiting = c.seen,[]; q.params.update(c.params); q.apart = set(c.apart); q.calibrated(c.observers, c.inputs, c.weights)
     if c.engine=='onnxfile': e.renew(); return e
     sim = e.simulation; sim.write(q.params); sim.forget()
     if c.engine=='onnxruntime': e.deployed = Deployed(e.like, q, e.inputs, e.names, e.storage, e.workers, e.meter, answer=sim.first)
