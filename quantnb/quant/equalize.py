@@ -151,6 +151,9 @@ def _norm(self, n):
     if not ps or any(self.params[p].shape!=(self.group.channels,) for p in ps) or len(ps)<2 and n.op!='RMSNormalization': raise _Fixed('a norm without gain and shift of its own')
     self.group.vectors += [(p, 0) for p in ps]; self.group.by_norm = True
 
+_Walk.batch_norm,_Walk.norm = _batch_norm,_norm
+
+# %% ../../nbs/quant/02e_equalize.ipynb #c013b
 def _passes(self, n, value, axis):
     "Go through an operator that commutes with positive factors."
     g = self.g; x,y = n.ins[0],n.outs[0]
@@ -187,7 +190,7 @@ def _linear(self, n, i):
         m = g.producer(rest[0])
     return m.id in self.layer
 
-_Walk.batch_norm,_Walk.norm,_Walk.passes,_Walk.gain,_Walk.linear = _batch_norm,_norm,_passes,_gain,_linear
+_Walk.passes,_Walk.gain,_Walk.linear = _passes,_gain,_linear
 
 # %% ../../nbs/quant/02e_equalize.ipynb #c014
 def find_groups(

@@ -197,6 +197,11 @@ def _attention_construct(self, query, key, value, key_padding_mask=None, need_we
         query,key,value = self.fq_q(query),self.fq_k(key),self.fq_v(value)
     return self.fq_construct(query, key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights)
 
+# %% ../../nbs/quant/03_sites.ipynb #c017
+_kin = tuple(getattr(nn, o) for o in ('Conv1d','Conv2d','Dense')) + tuple(getattr(ms.mint.nn, o) for o in ('Linear','Conv1d','Conv2d') if hasattr(ms.mint.nn, o))
+def _multiplies(c): return isinstance(c, _kin)
+def _inside_attention(path, own): return any(isinstance(c, nn.MultiheadAttention) and path.startswith(p+'.') for p,c in own)
+
 # %% ../../nbs/quant/03_sites.ipynb #c016
 def attach(
     net:nn.Cell, # A copy of the user's network, not compiled yet; changed in place
@@ -216,11 +221,6 @@ def attach(
             _site_on_input(c, sites[w.name]) # a second Cell with the same weight
         elif not type(c).__module__.startswith('mindspore'): got |= _rewrite_methods(c, sites)
     return {s.layer.path: s for p,s in sites.items() if p in got}
-
-# %% ../../nbs/quant/03_sites.ipynb #c017
-_kin = tuple(getattr(nn, o) for o in ('Conv1d','Conv2d','Dense')) + tuple(getattr(ms.mint.nn, o) for o in ('Linear','Conv1d','Conv2d') if hasattr(ms.mint.nn, o))
-def _multiplies(c): return isinstance(c, _kin)
-def _inside_attention(path, own): return any(isinstance(c, nn.MultiheadAttention) and path.startswith(p+'.') for p,c in own)
 
 # %% ../../nbs/quant/03_sites.ipynb #c019
 def _site_on_output(cell, site):
