@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['searches', 'ranges', 'transforms', 'roundings', 'bias_corrections', 'engines', 'runners', 'hooks', 'DATA', 'WIDTHS',
-           'KINDS', 'FLOAT_TABLE', 'NOT_EVALUATED', 'STOPS', 'QuantnbError', 'InputError', 'TrialError', 'DiskError',
-           'DeviceLost', 'Mistake', 'ConfigError', 'md_cell', 'Registry', 'on_data', 'OwnWidth', 'Bits', 'Strategy',
-           'Layer', 'Targets', 'Record', 'Outcome', 'Latency', 'History', 'shown_once', 'sha256', 'Artifact',
-           'write_atomic']
+           'KINDS', 'FLOAT_TABLE', 'NOT_EVALUATED', 'STOPS', 'MESSAGE', 'QuantnbError', 'InputError', 'TrialError',
+           'DiskError', 'DeviceLost', 'Mistake', 'ConfigError', 'md_cell', 'Registry', 'on_data', 'OwnWidth', 'Bits',
+           'Strategy', 'Layer', 'Targets', 'Record', 'Outcome', 'Latency', 'History', 'shown_once', 'sha256',
+           'Artifact', 'write_atomic']
 
 # %% ../nbs/00_types.ipynb #c003
 import contextlib, difflib, errno, functools, hashlib, html, json, math, os, re, shutil
@@ -451,6 +451,8 @@ class Artifact:
     def to_json(self): return asdict(self)
 
 # %% ../nbs/00_types.ipynb #c036
+MESSAGE = 2**31-2**25 # bytes of constants in one file of protobuf, at most: it holds 2 GB
+
 def write_atomic(
     path, # File to replace
     text, # str, bytes, or a list of buffers that follow one another

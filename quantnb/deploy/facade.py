@@ -360,7 +360,7 @@ def files(self:Deployed, strategy=None)->dict: # File name to serialized model
 def parts(self:Deployed, strategy=None): # Pairs of a file's name and its buffers
     "The same one by one, as buffers that follow one another."
     for es in self.entries.values():
-        for e in es: yield self.file_name(e),(e.float if strategy is None else e.builder).parts(*[strategy]*(strategy is not None))
+        for e in es: yield from e.float.files(self.file_name(e)) if strategy is None else e.builder.files(strategy, self.file_name(e))
 
 @patch
 def at(self:Entry,

@@ -54,8 +54,9 @@ def refusing(
         raise InputError(f'{path}: {e.what}', e.remedy) from e
     except Exception as e: raise InputError(f'{path} is no graph that can be read: {type(e).__name__}: {(str(e).strip().splitlines() or [""])[0][:300]}', 'run it with onnxruntime alone; if it runs there, report it with the file') from e
 
-def _load_external(m, path):
-    "Content that lies in other files."
+def _load_external(m, path, keep=False):
+    "Content that lies in other files. With `keep`, large constants stay there, and are mapped when they are used."
+    large = {t.name for t in m.graph.initializer if t.data_type in numpy_type and math.prod(t.dims)*np.dtype(numpy_type[t.data_type]).itemsize>LARGE} if keep else ()
     for t in _tensors(m.graph):
         if t.data_location!=TP.EXTERNAL: continue
         at = {e.key:e.value for e in t.external_data}; f = path.parent/at.get('location', '')
@@ -64,6 +65,7 @@ def _load_external(m, path):
         try: end = int(at.get('offset', 0))+int(at.get('length', 0))
         except ValueError: raise InputError(f'{path}: where the weight {t.name} lies in {f} is no number', 'export the model again') from None
         if f.stat().st_size<end: raise InputError(f'{path}: {f} ends before the weight {t.name}', 'copy the file again; it is truncated')
+        if t.name in large: continue
         try: load_external_data_for_tensor(t, str(path.parent)); t.data_location = TP.DEFAULT; del t.external_data[:]
         except Exception as e: raise InputError(f'{path}: the weight {t.name} cannot be read from {f}: {e}', 'export the model again') from e
 
@@ -80,7 +82,7 @@ def load_model(
     version = {o.domain.removeprefix('ai.onnx'):o.version for o in m.opset_import if o.domain in ('','ai.onnx')}.get('', 0)
     if not m.graph.node or not version: raise InputError(f'{path} holds no ONNX graph', 'it is something else, or truncated; quantnb reads files in the format of `onnx.save`')
     if version>NEWEST: raise InputError(f'{path} uses opset {version}; the newest that is read is {NEWEST}', f'export it with opset {NEWEST} or an older one (torch.onnx.export: opset_version={NEWEST})')
-    _load_external(m, path)
+    _load_external(m, path, keep=version>=OLDEST)
     for n in _nodes(m.graph):
         if n.domain=='ai.onnx': n.domain = '' # another name of the main domain
     try:
@@ -113,7 +115,11 @@ def _dense(t):
     return res
 
 def _array(t, path):
-    try: return onp.to_array(t)
+    try:
+        if t.data_location!=TP.EXTERNAL: return onp.to_array(t)
+        at = {e.key:e.value for e in t.external_data}; kind,shape = np.dtype(numpy_type[t.data_type]),tuple(t.dims)
+        if int(at.get('length', n := math.prod(shape)*kind.itemsize))!=n: raise ValueError(f'it has {at["length"]} bytes')
+        return np.asarray(np.memmap(Path(path).parent/at['location'], kind, 'r', int(at.get('offset', 0)), shape))
     except Exception as e: raise InputError(f'{path}: the weight {t.name} cannot be read: {len(t.raw_data)} bytes, of type {t.data_type} and shape {list(t.dims)} ({type(e).__name__})', 'export or copy the file again') from e
 
 class _FromFile:
@@ -129,7 +135,8 @@ class _FromFile:
             for d in v.type.tensor_type.shape.dim:
                 if d.HasField('dim_value') and d.dim_value<=0 or d.dim_param=='?': d.Clear() # some exporters write a free dimension as -1, 0 or ?
         for v in self.o.inputs: self.names[v.name] = v.name
-        for t in g.initializer: self.const(t.name, _array(t, path)); t.ClearField('raw_data')
+        self.outside = 0 # bytes that lie in other files
+        for t in g.initializer: a = _array(t, path); self.const(t.name, a); self.outside += a.nbytes*(t.data_location==TP.EXTERNAL); t.ClearField('raw_data')
         for t in g.sparse_initializer: self.const(t.values.name, onp.to_array(oh.make_tensor(t.values.name, t.values.data_type, t.dims, _dense(t))))
     def unique(self, name):
         self.taken[name] += 1
@@ -327,7 +334,7 @@ def example_feed(
 # %% ../../nbs/deploy/00b_from_onnx.ipynb #c030
 def _at_shapes(o, feed):
     "Shapes and types of all tensors at the shapes of `feed`."
-    m,big = o.light(); values = {k:o.held(k) for k in big}; types = {k:oh.np_dtype_to_tensor_dtype(a.dtype) for k,a in o.init.items()}
+    m,big = o.light(place=o.place); types = {k:oh.np_dtype_to_tensor_dtype(a.dtype) for k,a in o.init.items()}
     for v in m.graph.input: v.type.CopyFrom(oh.make_tensor_type_proto(v.type.tensor_type.elem_type, feed[v.name].shape))
     for v in m.graph.output: v.type.tensor_type.ClearField('shape')
     try: known = onnx.shape_inference.infer_shapes(m, data_prop=True).graph
@@ -340,7 +347,7 @@ def _at_shapes(o, feed):
     if rest:
         del m.graph.output[:]; m.graph.node.extend([oh.make_node('Shape', [t], [f'{t}:shape']) for t in rest if t in types]); names = [t if t in odd else f'{t}:shape' for t in rest]
         m.graph.output.extend([onnx.ValueInfoProto(name=t) for t in names])
-        for t,a in zip(rest, session(m.SerializeToString(), optimized=False, values=values, arena=False).run(names, feed)):
+        for t,a in zip(rest, session(m.SerializeToString(), optimized=False, arena=False, prepack=not o.mapped, **o.given(big)).run(names, feed)):
             if t in types: o.shapes[t] = tuple(map(int, a))
             elif isinstance(a, np.ndarray): o.shapes[t],types[t] = a.shape,oh.np_dtype_to_tensor_dtype(a.dtype) if a.dtype.kind not in 'OUS' else TP.STRING
     o.cache['types'] = types
@@ -559,8 +566,7 @@ def _read_onnx(path, inputs, model):
     f.fold_norms(); f.find_layers(); _merge_bias(o); f.own_biases()
     if f.opset>=20: _fuse_gelu(o)
     f.drop(); _find_added(o); f.at = {n.name:k for k,n in enumerate(o.nodes)}
-    if sum(a.nbytes for a in o.init.values())>2**31-2**20: raise InputError(f'{path} holds more than the 2 GB that an ONNX file without external data can have, which is what is written', 'quantize the network in parts')
     o.batch = next((x.shape[0] for x in feed.values() if x.ndim), 1); s = compared(o, path, feed); o.dynamic = rows_alone(o, feed, s); _name_dims(o)
     g = o.graph = f.graph(); ls = [f.layer(g, p) for p in o.layers]; g.layers = sorted([l for l in ls if l], key=lambda l: l.nodes[0]); o.params = {l.param:f.weights[l.param] for l in g.layers if l.quantizable}
-    g.size = Path(path).stat().st_size
+    g.size = Path(path).stat().st_size+f.outside
     return o

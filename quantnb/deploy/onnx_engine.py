@@ -157,7 +157,7 @@ class DeployedFile:
     def top(self): return self # one graph, which is the network
     @property
     def graph(self): return self.float.graph
-    def parts(self, strategy=None): yield 'model.onnx',(self.float.parts() if strategy is None else self.builder.parts(strategy))
+    def parts(self, strategy=None): yield from self.float.files() if strategy is None else self.builder.files(strategy)
     def files(self, strategy=None)->dict: return {k:b''.join(v) for k,v in self.parts(strategy)}
     def mindirs(self, strategy=None, rows=None)->dict: return {}
     def agrees(self, xs)->bool: compared(self.float, self.like.path, dict(zip(self.names, xs))); return True

@@ -26,11 +26,11 @@ INTEGER = {'QLinearConv','QGemm','QLinearMatMul','MatMulIntegerToFloat','MatMulI
 
 def optimized(
     model, # Serialized model, or its path
-)->onnx.ModelProto: # As the runtime executes it on this machine
+)->onnx.ModelProto: # As the runtime executes it on this machine, without the content of large constants
     "The graph after all of the runtime's fusions."
     with tempfile.TemporaryDirectory() as d:
         session(model, save=Path(d)/'o.onnx')
-        return onnx.load(Path(d)/'o.onnx')
+        return onnx.load(Path(d)/'o.onnx', load_external_data=False)
 
 # %% ../../nbs/deploy/01_qdq.ipynb #c017
 def observe(
@@ -292,7 +292,7 @@ def constant(self:QdqBuilder, name, make):
                 own = a is self.o.init.get(name); a = np.ascontiguousarray(a)
                 self.makers[name] = _Large(None if own else make, a.shape, a.dtype, a.nbytes) # the float weights are held once, by the graph
                 if not own: self.kept.get(name, lambda: a)
-                self.inits[name] = _field(5, stub(name, a).SerializeToString()); return name
+                self.inits[name] = _field(5, stub(name, a, self.o.place(name) if own else None).SerializeToString()); return name
             a = np.asarray(a, order='C')
             a = onp.from_array(a, name)
         self.inits[name] = _field(5, a.SerializeToString())
@@ -571,6 +571,14 @@ def parts(self:QdqBuilder, strategy=None)->list: # Buffers
     return _parts(self.o.head, nodes, [p for k in used for p in self.whole(k)], *self.io)
 
 @patch
+def files(self:QdqBuilder, strategy=None, name='model.onnx')->list: # (name, buffers), the data first
+    "The graph of a strategy as a file; as two, where its constants are too many for one."
+    nodes,used = self.stored(strategy)
+    if self.nbytes(used)<=MESSAGE: return [(name, self.parts(strategy))]
+    data = DataFile(name); inits = [_field(5, stub(k, self.makers[k], data.add(self.array(k)), data.name).SerializeToString()) if k in self.makers else self.inits[k] for k in used]
+    return [(data.name, data.parts), (name, _parts(self.o.head, nodes, inits, *self.io))]
+
+@patch
 def build(self:QdqBuilder,
     strategy:Strategy=None, # Widths; None or {} is the float graph
 )->bytes: # Serialized model
@@ -600,9 +608,9 @@ def open(self:QdqBuilder,
     return self.run_pieces(*self.pieces(strategy), *self.io, threads=threads, optimized=optimized)
 
 @patch
-def run_pieces(self:QdqBuilder, nodes, used, ins, outs, threads=1, optimized=True, arena=None): # `arena`: whether a session keeps the memory of its activations
-    values = {k:self.o.held(k) if self.makers[k].make is None else ort.OrtValue.ortvalue_from_numpy(self.array(k)) for k in used if k in self.makers}
-    return session(self.stubbed(nodes, used, ins, outs), threads, optimized, values=values, arena=optimized if arena is None else arena) # a simulation runs a few times: its weights in float are not kept
+def run_pieces(self:QdqBuilder, nodes, used, ins, outs, threads=1, optimized=True, arena=None, prepack=True): # `arena`: whether a session keeps the memory of its activations
+    large = [k for k in used if k in self.makers]; given = self.o.given([k for k in large if self.makers[k].make is None]); made = {k:ort.OrtValue.ortvalue_from_numpy(self.array(k)) for k in large if self.makers[k].make is not None}
+    return session(self.stubbed(nodes, used, ins, outs), threads, optimized, values={**given.pop('values', {}), **made}, prepack=prepack and (optimized or not self.o.mapped), **given, arena=optimized if arena is None else arena) # a simulation runs a few times: its weights in float are not kept
 
 @patch
 def stubbed(self:QdqBuilder, nodes, used, ins, outs):
@@ -649,7 +657,7 @@ def integer_macs(
 )->dict: # share: of the MACs of layers with weights; share_of_all: products of activations (attention) counted, too; float_layers: path to reason
     "Which layers run on integer kernels, found in the runtime's own graph."
     g = getattr(graph, 'graph', None) or graph
-    m = onnx.load_from_string(model) if isinstance(model, bytes) else onnx.load(model); made = {n.output[0]:n for n in m.graph.node}; readers = collections.defaultdict(list)
+    m = onnx.load_from_string(model) if isinstance(model, bytes) else onnx.load(model, load_external_data=False); made = {n.output[0]:n for n in m.graph.node}; readers = collections.defaultdict(list)
     for n in m.graph.node:
         for i in n.input: readers[i].append(n.op_type)
     own = optimized(model).graph.node; ran = {i for n in own if n.op_type in INTEGER for i in n.input}; blocks = {o for n in own if n.op_type=='MatMulNBits' for o in n.output} # products of blocks of integers; the activations are rounded to 8 bits inside

@@ -6,6 +6,7 @@
 __all__ = ['session']
 
 # %% ../../nbs/deploy/00_runtime.ipynb #c003
+import os
 import onnxruntime as ort
 
 # %% ../../nbs/deploy/00_runtime.ipynb #c005
@@ -14,16 +15,21 @@ def session(
     threads:int=1, # Threads inside an operator
     optimized:bool=True, # False computes node by node in float: a simulator of the same graph
     save:str=None, # Where to write the graph that the runtime made of it
-    values:dict=None, # Name to `OrtValue`, for constants whose content is not in the model
+    values:dict=None, # Name to `OrtValue`, for constants whose content is not in the model; the runtime copies them
     arena:bool=True, # Whether freed memory is kept for the next run, which is faster
+    folder:str=None, # Of the files that the model names as those of constants, if the model comes as bytes
+    prepack:bool=True, # Whether the kernels keep constants in an order of their own, which is faster and takes their memory once more
 )->ort.InferenceSession:
     "ONNX Runtime on the CPU."
     so = ort.SessionOptions(); so.intra_op_num_threads = threads; so.inter_op_num_threads = 1; so.log_severity_level = 3
     so.add_session_config_entry('session.intra_op.allow_spinning', '0')
     so.enable_cpu_mem_arena = arena
     if not optimized: so.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    if save: so.optimized_model_filepath = str(save)
+    if save: # with its constants beside it, as they may be more than one file holds
+        so.optimized_model_filepath = str(save)
+        so.add_session_config_entry('session.optimized_model_external_initializers_file_name', f'{os.path.basename(save)}.data')
+        so.add_session_config_entry('session.optimized_model_external_initializers_min_size_in_bytes', '16384')
+    if folder: so.add_session_config_entry('session.model_external_initializers_file_folder_path', str(folder))
+    if not prepack: so.add_session_config_entry('session.disable_prepacking', '1')
     if values: so.add_external_initializers(list(values), list(values.values()))
-    s = ort.InferenceSession(model if isinstance(model, bytes) else str(model), so, providers=['CPUExecutionProvider'])
-    s.values = values # the runtime reads them where they lie
-    return s
+    return ort.InferenceSession(model if isinstance(model, bytes) else str(model), so, providers=['CPUExecutionProvider'])

@@ -94,7 +94,8 @@ class _Chain:
         "(session, what it reads, what it makes) of pieces that make the tensors `end`."
         own = {i for n in nodes for i in n.ins}; made = {t for n in nodes for t in n.outs}; outs = [t for t in end if t not in start and t in made]
         if not outs: return None,(),()
-        return self.b.run_pieces(nodes, [k for k in used if k in own], *([self.info[t].SerializeToString() for t in ts] for ts in (reads, outs)), arena=self.arena),reads,outs
+        consts = [k for k in used if k in own]; packed = not self.b.o.mapped or any(k in self.b.makers and self.b.makers[k].make for k in consts) # float weights of a large graph are read where they lie
+        return self.b.run_pieces(nodes, consts, *([self.info[t].SerializeToString() for t in ts] for ts in (reads, outs)), arena=self.arena, prepack=packed),reads,outs
 
 # %% ../../nbs/deploy/05_sensitivity.ipynb #c006s
 @patch

@@ -31,12 +31,46 @@ class Positional(nn.Cell):
     sys.modules[mod] = m; spec.loader.exec_module(m)
     return m.Positional(net).set_train(False)
 
+# %% ../../nbs/graph/00_ir.ipynb #c005l
+HEAVY_BLOB,LARGE_PARAM = 50e6,2**14 # bytes of Parameters above which large ones are exported without their content; of a large one
+_FLOATS = {ms.float16,ms.float32} # that the writers of files fill in
+
+class _Elsewhere:
+    "Stands for a Parameter whose content is not exported."
+    data = property(lambda self: self)
+    def get_bytes(self): return b''
+
+def _large(net):
+    "Names of the large float Parameters of a network that is heavy; none of another."
+    held = net.parameters_dict()
+    return {k for k,p in held.items() if p.dtype in _FLOATS and p.nbytes>LARGE_PARAM} if sum(p.nbytes for p in held.values())>HEAVY_BLOB else set()
+
+@contextlib.contextmanager
+def _weights_stay(net, away):
+    "Show stand-ins for some Parameters while a network is exported."
+    held = net.parameters_dict()
+    object.__setattr__(net, 'parameters_dict', lambda *args, **kwargs: {k: _Elsewhere() if k in away else p for k,p in held.items()})
+    try: yield
+    finally: object.__delattr__(net, 'parameters_dict')
+
+def _assigned(m):
+    "Names in a MINDIR of Parameters that operators with side effects read or write."
+    plain = {'Load','Depend','UpdateState','MakeTuple','TupleGetItem','Partial','Switch'}
+    busy = {p.name for p in m.primitives if p.op_type not in plain and any(a.name.startswith('side_effect') for a in p.attribute)}
+    return {i for f in [m.graph, *m.functions] for n in f.node if n.op_type.removeprefix('REF::') in busy for i in n.input}
+
+def _with_state(blob, net, away):
+    "The MINDIR with the content of what the graph assigns."
+    m = pb.ModelProto.FromString(blob); kept = _assigned(m); state = [p for p in m.graph.parameter if p.name in kept and own_name(m.graph, p) in away]
+    for p in state: p.raw_data = net.parameters_dict()[own_name(m.graph, p)].data.get_bytes()
+    return m.SerializeToString() if state else blob
+
 # %% ../../nbs/graph/00_ir.ipynb #c006
 def export_mindir(
     net:nn.Cell, # Network in its trained state
     inputs:tuple, # Tensors of one forward
     names:tuple=None, # Names of the inputs if the network wants them by keyword
-)->bytes: # Serialized MINDIR
+)->bytes: # Serialized MINDIR; of a network of more than `HEAVY_BLOB` bytes without the content of its large float Parameters
     "Export `net` and give back the file's content; the network is left as it was."
     mode,train = ms.get_context('mode'),net.training
     net.set_train(False); ms.set_context(mode=ms.GRAPH_MODE)
@@ -45,9 +79,9 @@ def export_mindir(
         try:
             os.chdir(d)
             if hasattr(net, 'compile_cache'): net.compile_cache.clear() # a second export of the same Cell fails otherwise
-            ms.export(_positional(net, names, d) if names else net, *inputs, file_name='net', file_format='MINDIR')
-            f = Path('net.mindir')
-            return f.read_bytes() if f.exists() else next(Path('.').rglob('*_graph.mindir')).read_bytes() # above 1 GB the weights lie beside it
+            cell,away = _positional(net, names, d) if names else net,_large(net)
+            with _weights_stay(cell, away): ms.export(cell, *inputs, file_name='net', file_format='MINDIR')
+            return _with_state(Path('net.mindir').read_bytes(), net, away)
         except Exception as e:
             first = str(e).strip().split('\n')[0]
             raise InputError(f'the network could not be exported with inputs of shape {[tuple(i.shape) for i in inputs]}: {first}',
@@ -317,19 +351,6 @@ def recursive(self:_Reader, name):
                 if r in self.fns and r not in seen: seen.add(r); todo.append(r)
     return False
 
-# %% ../../nbs/graph/00_ir.ipynb #c020b
-@patch
-def light(self:_Reader)->bytes:
-    "The MINDIR without the content of its large Parameters, which the network holds."
-    plain = {'Load','Depend','UpdateState','MakeTuple','TupleGetItem','Partial','Switch'}
-    busy = {p.name for p in self.m.primitives if p.op_type not in plain and any(a.name.startswith('side_effect') for a in p.attribute)}
-    kept = {i for f in [self.m.graph, *self.m.functions] for n in f.node if n.op_type.removeprefix('REF::') in busy for i in n.input}
-    for p in self.m.graph.parameter:
-        if p.name not in kept and len(p.raw_data)>2**14: p.ClearField('raw_data')
-    return self.m.SerializeToString()
-
-HEAVY_BLOB = 50e6 # bytes of a MINDIR above which its weights are not kept a second time
-
 # %% ../../nbs/graph/00_ir.ipynb #c020
 def parse(
     blob:bytes, # Serialized MINDIR
@@ -338,7 +359,10 @@ def parse(
     r = _Reader(blob)
     out = r.function(r.m.graph, dict(r.top), ())
     flat = lambda v: [o for i in v[1] for o in flat(i)] if isinstance(v, tuple) else [v]
-    return Graph(r.nodes, r.values, r.inputs, flat(out), blob=r.light() if len(blob)>HEAVY_BLOB else blob, problems=r.problems, size=len(blob))
+    absent = sum(math.prod(p.dims)*_bytes[p.data_type] for p in r.m.graph.parameter if p.data_type in _bytes and not p.raw_data)
+    return Graph(r.nodes, r.values, r.inputs, flat(out), blob=blob, problems=r.problems, size=len(blob)+absent)
+
+_bytes = {_DT.FLOAT16:2, _DT.FLOAT:4}
 
 # %% ../../nbs/graph/00_ir.ipynb #c024
 VIEWS = {'Cast','Transpose','Reshape','Flatten','Unsqueeze','Squeeze','Split','Slice','Identity'}

@@ -50,7 +50,7 @@ class OptExportCallback:
         device = search.config.device
         if record.status=='ok' and search.exporter.builder and not (device and device.delete_eval_model):
             folder = search.dir.workers/str(record.episode); folder.mkdir(parents=True, exist_ok=True)
-            write_atomic(folder/'model.onnx', search.exporter.onnx(record.strategy))
+            for name,parts in search.exporter.onnx_parts(record.strategy): write_atomic(folder/name, parts)
             write_atomic(folder/'strategy.json', json.dumps(record.strategy.to_json()))
 
 # %% ../../nbs/run/02_pipeline.ipynb #c007
@@ -397,7 +397,7 @@ def withdraw(self:SearchPipeStep, best:Record, info:dict, folder:Path):
     "Take an ONNX file and its parts away if there is a reason: a wrong file is not handed over."
     self.left_out = {f:why for f,why in (('onnx',self.exporter.why),('mindir',self.exporter.why_mindir)) if why}
     if not (why := self.why_withdrawn(best, info['onnx']['accuracy'])): return
-    for f in [f for f in info if f=='onnx' or f.endswith('.onnx')]: (folder/Path(info.pop(f)['path']).name).unlink(missing_ok=True)
+    for f in [f for f in info if f=='onnx' or f.endswith(('.onnx','.onnx.data'))]: (folder/Path(info.pop(f)['path']).name).unlink(missing_ok=True)
     self.left_out['onnx'] = f'not handed over: {why}'; log.warning('the ONNX file is %s', self.left_out['onnx'])
 
 # %% ../../nbs/run/02_pipeline.ipynb #c023h
@@ -633,7 +633,7 @@ def score_row(self:SearchPipeStep,
     e = self.exporter
     if e.builder: metrics = self.file_metrics(strategy, role)
     else: metrics = evaluate(self.engine.net(strategy), lambda net: self.task.run(role, net), self.task.metric_name(role))
-    mindir = None if 'mindir' not in e.formats else self.graph.size if strategy is None else len(e.mindir(strategy))
+    mindir = None if 'mindir' not in e.formats else self.graph.size if strategy is None else sum(len(p) for _,parts in e.mindir_parts(strategy) for p in parts)
     return metrics.get('accuracy'),(e.onnx_size(strategy)/1e3 if e.builder else None),mindir and mindir/1e3
 
 @patch
@@ -711,7 +711,7 @@ def fastest_file(self:SearchPipeStep)->dict: # strategy, left, latency, ratio an
     if found is None: return None
     m = {**self.cost.metrics(found.strategy), 'latency':found.times['fastest'].median, 'latency_ratio':found.ratio, **self.file_metrics(found.strategy)}
     log.warning('the chosen file takes %.2f times the time of float on the device; with %d of its layers left float it takes %.2f times', found.chosen_ratio, len(found.left), found.ratio)
-    write_atomic(self.dir.staged/'files'/'model.fastest.onnx', self.exporter.builder.parts(found.strategy))
+    for name,parts in self.exporter.onnx_parts(found.strategy, 'model.fastest.onnx'): write_atomic(self.dir.staged/'files'/name, parts)
     return dict(strategy=found.strategy.to_json(), left=list(found.left), latency=m['latency'], ratio=found.ratio, chosen_ratio=found.chosen_ratio, accuracy=m.get('accuracy'), compress_ratio=m['compress_ratio'], missed=self.config.targets.missed(m, self.float['accuracy']), path='best/model.fastest.onnx')
 
 # %% ../../nbs/run/02_pipeline.ipynb #c027m

@@ -290,7 +290,7 @@ def tiles(
     "Accuracy kept, size gone, latency, targets met."
     rows = {r['name']:r for r in best.get('table') or []}; f,c = rows.get('float') or best['float'],rows.get('chosen') or best['metrics']; role = rows['chosen'].get('data', 'evaluate') if 'chosen' in rows else 'evaluate'; n = rows['chosen'].get('samples') if 'chosen' in rows else None
     n = n or (best.get('samples') or {}).get(role); t = Targets(**best['targets']); asked = [k for k in ('accuracy','compress_ratio','latency') if getattr(t, k) is not None]; a,a0 = c.get('accuracy'),f.get('accuracy')
-    disk = (best['files'].get('onnx') or {}).get('bytes'); float_kb = f.get('onnx_kb')
+    disk = sum(o['bytes'] for k,o in best['files'].items() if k in ('onnx','model.onnx.data')); float_kb = f.get('onnx_kb')
     res = [_tile('–' if a is None else f'{a:.4g}', 'accuracy'+(f', float {a0:.4g}' if a0 is not None else ''), on_data(role, n)),
         _tile(f"−{best['metrics']['compress_ratio']:.1f} %", f"size: {best['metrics']['size_kb']:,.0f} of {best['float']['size_kb']:,.0f} KB", (f'ONNX file on disk: {disk/1e3:,.0f} KB'+(f' of {float_kb:,.0f}' if float_kb else '')) if disk else '')]
     if c.get('latency') and f.get('latency'): s = f['latency']/c['latency']; res.append(_tile(f'{s:.2f}× as fast' if s>=1 else f'{1/s:.2f}× slower', f"{c['latency']:.4g} ms, float {f['latency']:.4g} ms", 'ONNX file, median' if (c.get('latency_p90') or 0)<1.5*c['latency'] else f"ONNX file, median; disturbed, 90 % take up to {c['latency_p90']:.4g} ms"))

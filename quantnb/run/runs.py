@@ -221,7 +221,7 @@ def export_strategy(
                 except Exception as e: said = dict(note=f'not evaluated: {type(e).__name__}: {e}')
     finally: exporter.drop(own)
     write_atomic(d/'export.json', json.dumps(clean(dict(rounding=how_rounded(own), **said))))
-    return {f.name:f.stat().st_size for f in sorted(d.iterdir()) if f.suffix in ('.onnx','.mindir','.json')}
+    return {f.name:f.stat().st_size for f in sorted(d.iterdir()) if f.suffix in ('.onnx','.mindir','.data','.json')}
 
 def export_episode(
     root, # Folder of a task

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['time_limit', 'OutOfTime', 'read_task', 'storage_of', 'look_at', 'look_at_layers', 'serves', 'open_engine',
-           'QuantTrainer', 'Exporter', 'device_evaluator', 'measure']
+           'QuantTrainer', 'Exporter', 'format_of', 'device_evaluator', 'measure']
 
 # %% ../../nbs/run/01_trial.ipynb #c003
 import contextlib, json, logging, math, signal, threading, time
@@ -35,7 +35,7 @@ from ..deploy.facade import *
 from ..deploy.engine import *
 from ..deploy.onnx_engine import *
 from ..deploy.bake import bake
-from ..deploy.mindir import to_mindir, load
+from ..deploy.mindir import load, mindir_files, to_mindir
 from ..device.runner import *
 from ..device import davinci, openvino # registers their runners
 
@@ -268,11 +268,12 @@ class Exporter:
     @property
     def builder(self): return self.deployed and self.deployed.top.builder
     def onnx(self, strategy:Strategy=None)->bytes:
-        "Q/DQ graph of a strategy; the float graph for None."
+        "Q/DQ graph of a strategy; the float graph for None. `InputError` where it is larger than one file may be."
+        if self.onnx_size(strategy)>MESSAGE: raise InputError(f'the ONNX graph has {self.onnx_size(strategy)/1e9:.1f} GB, and one file holds 2: it is written as two', 'measure it on this machine: a device takes one file')
         return self.float.bytes() if strategy is None else self.builder.build(strategy)
     def onnx_size(self, strategy:Strategy=None)->int: # Bytes
         "Size of the same file, which is not made for it."
-        return sum(map(len, self.float.parts())) if strategy is None else self.builder.size(strategy)
+        return sum(len(p) for _,parts in self.float.files() for p in parts) if strategy is None else self.builder.size(strategy)
 
 # %% ../../nbs/run/01_trial.ipynb #c015
 @patch(as_prop=True)
@@ -306,6 +307,12 @@ def formats(self:Exporter): self.graph; return (['onnx'] if self.builder else []
 def mindir(self:Exporter, strategy:Strategy)->bytes: return to_mindir(self.q, strategy, graph=self.graph)
 
 @patch
+def mindir_parts(self:Exporter, strategy:Strategy)->list: return mindir_files(self.q, strategy, graph=self.graph)
+
+@patch
+def onnx_parts(self:Exporter, strategy:Strategy, name='model.onnx')->list: return self.builder.files(strategy, name)
+
+@patch
 def release(self:Exporter):
     "Close what is open for speed only."
     if self.deployed: self.deployed.sessions.clear()
@@ -321,6 +328,8 @@ def drop(self:Exporter, strategy:Strategy):
     self.q.drop(key)
 
 # %% ../../nbs/run/01_trial.ipynb #c013
+def format_of(name:str)->str: return 'data' if name.endswith('.data') else Path(name).suffix[1:] # what belongs to a file of more than 2 GB
+
 @patch
 def write(self:Exporter,
     strategy:Strategy,
@@ -329,11 +338,11 @@ def write(self:Exporter,
     "All files of a strategy, each replaced in one step."
     folder = Path(folder); folder.mkdir(parents=True, exist_ok=True); res = {}; self.graph
     for k,m in (self.deployed.parts(strategy) if self.deployed else ()):
-        write_atomic(folder/k, m); res['onnx' if k=='model.onnx' else k] = Artifact.of(folder/k, 'onnx')
-    for k,m in {**({'model.mindir':self.mindir(strategy)} if not self.why_mindir else {}), **(self.deployed.mindirs(strategy) if self.deployed else {})}.items():
-        write_atomic(folder/k, m); res['mindir' if k=='model.mindir' else k] = Artifact.of(folder/k, 'mindir')
-    if self.task.config.trainer.float_file and self.deployed:
-        write_atomic(folder/'model.float.onnx', self.float.parts()); res['model.float.onnx'] = Artifact.of(folder/'model.float.onnx', 'onnx')
+        write_atomic(folder/k, m); res['onnx' if k=='model.onnx' else k] = Artifact.of(folder/k, format_of(k))
+    for k,m in [*([] if self.why_mindir else self.mindir_parts(strategy)), *(self.deployed.mindirs(strategy) if self.deployed else {}).items()]:
+        write_atomic(folder/k, m); res['mindir' if k=='model.mindir' else k] = Artifact.of(folder/k, format_of(k))
+    for k,m in self.float.files('model.float.onnx') if self.task.config.trainer.float_file and self.deployed else ():
+        write_atomic(folder/k, m); res[k] = Artifact.of(folder/k, format_of(k))
     write_atomic(folder/'strategy.json', json.dumps(strategy.to_json(), indent=1))
     return res
 
@@ -345,7 +354,7 @@ def score(self:Exporter,
     folder=None, # Where `write` put the files of the strategy; graphs made now if None
 )->dict: # Metrics
     "The user's function, run on the exported files."
-    files = {p.name:str(p) for p in Path(folder).glob('model*.onnx')} if folder else None
+    files = {p.name:str(p) for p in Path(folder).glob('model*.onnx')} if folder else None # each finds its data beside it
     m = self.deployed.meter; before = m.samples if m else 0
     res = evaluate(self.deployed.net(strategy, files), lambda n: self.task.run(role, n), self.task.metric_name(role), m)
     if m: self.scored[role] = m.samples-before
