@@ -7,7 +7,7 @@ function render({ model, el }) {
   const get = k => model.get(k);
   const layer = p => get('layers').find(l => l.path === p);
   const bits = p => get('strategy')[p];
-  const views = check('views', false, v => set(model, { views: v }), 'qnb-views'), sum = make('span', { class: 'qnb-soft qnb-end qnb-sum' }), key = make('span', { class: 'qnb-legend' });
+  const views = check('views', false, v => set(model, { views: v }), 'qnb-views'), blocks = check('blocks closed', false, v => set(model, { blocks: v, ...v ? { node: null } : {} }), 'qnb-blocks'), sum = make('span', { class: 'qnb-soft qnb-end qnb-sum' }), key = make('span', { class: 'qnb-legend' });
   const svg = make('svg', { class: 'qnb-svg', tabindex: 0, role: 'application', 'aria-label': 'Drawing of the network' }), world = make('g');
   const tool = (text, title, f) => make('button', { text, title, 'aria-label': title, onclick: f });
   const scene = make('div', { class: 'qnb-scene' }, svg, make('div', { class: 'qnb-tools' }, tool('+', 'zoom in (+)', () => zoom(1.3)), tool('−', 'zoom out (−)', () => zoom(1 / 1.3)), tool('fit', 'show all (0)', fit)));
@@ -16,10 +16,11 @@ function render({ model, el }) {
   const two = make('div', { class: 'qnb-two' }, scene, make('div', { class: 'qnb-side' }, find, scroll)), said = make('div', { class: 'qnb-said qnb-soft' });
   const pat = `qnb-hatch-${Math.random().toString(36).slice(2)}`;
   svg.append(make('defs', {}, make('pattern', { id: pat, width: 6, height: 6, patternUnits: 'userSpaceOnUse', patternTransform: 'rotate(45)' }, make('rect', { width: 6, height: 6, fill: '#c8ccd2' }), make('rect', { width: 2, height: 6, fill: '#aab0b8' }))), world);
-  ui.ready(make('div', { class: 'qnb-bar' }, key, views, sum), two, said);
+  ui.ready(make('div', { class: 'qnb-bar' }, key, blocks, views, sum), two, said);
 
   let view = { x: 0, y: 0, k: 1 }, drawn = '', boxes = new Map(), paths = [], byLayer = new Map(), sort = { col: -1, down: false }, fitted = null;
-  const data = () => get(get('views') ? 'scene_all' : 'scene');
+  const closable = () => (get('scene_blocks').nodes || []).length > 0, closed = () => get('blocks') && closable();
+  const data = () => get(closed() ? 'scene_blocks' : get('views') ? 'scene_all' : 'scene');
 
   // Pan and zoom move one group; what is drawn stays.
   function move() {
@@ -51,16 +52,21 @@ function render({ model, el }) {
     for (const n of d.nodes) {
       const l = n.layer ? layer(n.layer) : null, e = make('g', { class: 'qnb-node' + (l ? why(l) ? ' qnb-not' : ' qnb-lay' : n.id < 0 ? ' qnb-end' : ' qnb-op'), transform: `translate(${n.x} ${n.y})` },
         make('rect', { x: -n.w / 2, y: -n.h / 2, width: n.w, height: n.h, rx: l ? 5 : n.h / 2 }));
-      if (l) e.append(make('text', { y: -7, text: short(n.layer, 26) }), make('text', { y: 8, class: 'qnb-bits' })); else e.append(make('text', { y: .5, text: n.label }));
+      if (n.layers) {
+        const c = (n.w - 14) / n.layers.length; e.setAttribute('class', 'qnb-node qnb-block'); e.firstChild.setAttribute('rx', 5);
+        e.append(make('text', { y: -9, text: n.block }), ...n.layers.map((p, i) => make('rect', { class: 'qnb-bar1', x: -n.w / 2 + 7 + i * c, y: 2, width: Math.max(1, c - 1), height: 13, rx: 1.5 })));
+        e.addEventListener('dblclick', () => open(n));
+      } else if (l) e.append(make('text', { y: -7, text: short(n.layer, 26) }), make('text', { y: 8, class: 'qnb-bits' })); else e.append(make('text', { y: .5, text: n.label }));
       e.addEventListener('pointermove', ev => ui.show(() => boxes.get(n.id)?.[0] === n ? card(n) : null, () => [ev.clientX, ev.clientY])); e.addEventListener('pointerleave', () => ui.hide());
       e.addEventListener('click', () => { if (!dragged) choose(n); });
-      nodes.append(e); boxes.set(n.id, [n, e]); if (n.layer && !byLayer.has(n.layer)) byLayer.set(n.layer, n);
+      nodes.append(e); boxes.set(n.id, [n, e]); for (const p of n.layers || [n.layer]) if (p && !byLayer.has(p)) byLayer.set(p, n);
     }
     world.replaceChildren(edges, nodes);
   }
 
   function paint() {
     for (const [n, e] of boxes.values()) {
+      (n.layers || []).forEach((p, i) => { const b = bits(p), out = layer(p)?.reason; e.children[2 + i].style.fill = out || b && b.w === 32 ? `url(#${pat})` : b ? color(b.w) : ui.dark ? '#1f4b7a' : '#cfe3f8'; });
       if (!n.layer) continue;
       const l = layer(n.layer), b = bits(n.layer), r = e.firstChild, t = e.children[1], u = e.children[2];
       const fill = why(l) || b && b.w === 32 ? `url(#${pat})` : b ? color(b.w) : ui.dark ? '#1f4b7a' : '#cfe3f8', fg = why(l) || b && b.w === 32 ? '#111' : b ? ink(color(b.w)) : ui.dark ? '#fff' : '#111';
@@ -68,7 +74,7 @@ function render({ model, el }) {
       u.textContent = why(l) ? 'float' : b ? width(n.layer) + (b.w === b.a ? ' bits' : '') : KINDS[l.kind] || l.kind;
     }
     const sel = get('selected'), id = get('node');
-    for (const [n, e] of boxes.values()) e.classList.toggle('qnb-on', id !== null ? n.id === id : !!sel && n.layer === sel);
+    for (const [n, e] of boxes.values()) e.classList.toggle('qnb-on', id !== null ? n.id === id : !!sel && (n.layer === sel || !!n.layers?.includes(sel)));
     const on = id !== null ? id : byLayer.get(sel)?.id;
     for (const [a, b, p] of paths) p.classList.toggle('qnb-near', on !== undefined && (a === on || b === on));
     const ls = get('layers'), ok = ls.filter(l => !l.reason), used = [...new Set(ok.map(l => bits(l.path)?.w).filter(Boolean))].sort((a, b) => a - b);
@@ -77,6 +83,7 @@ function render({ model, el }) {
   }
 
   function facts(n) {
+    if (n.layers) { const ws = n.layers.filter(p => !layer(p)?.reason); return [`${plural(n.layers.length, 'layer')}, ${ws.length} can be quantized`, ws.some(p => bits(p)) ? `weights: ${ws.map(p => `${p.slice(n.block.length + 1)} ${bits(p) ? bits(p).w : ''}`).join(', ')} bits` : '', 'double-click or Enter: open the blocks']; }
     const l = n.layer && layer(n.layer);
     return l ? [`${KINDS[l.kind] || l.kind} ${n.label}${n.shape ? ' → ' + n.shape : ''}`, `${plural(l.n, 'weight')}${l.macs ? ` · ${count(l.macs)} MACs` : ''}`, why(l) ? `stays float: ${why(l)}` : bits(n.layer) ? `weights ${bits(n.layer).w} bits, activation ${bits(n.layer).a} bits` : 'can be quantized', l.note || '']
       : [n.id < 0 ? n.shape || '' : `${n.shape ? '→ ' + n.shape : ''}`, n.scope ? `in ${n.scope}` : ''];
@@ -86,6 +93,7 @@ function render({ model, el }) {
     set(model, { node: n.id, selected: n.layer || '' }); ui.say([n.layer || n.label, ...facts(n)].filter(Boolean).join(', '));
     if (see) show(n);
   }
+  function open(n) { set(model, { blocks: false, node: null, selected: n.layers[0] }); }
   function tell() {
     const n = boxes.get(get('node'))?.[0] || byLayer.get(get('selected')), l = !n && layer(get('selected'));
     said.textContent = n ? [n.layer || n.label, ...facts(n)].filter(Boolean).join(' · ') : l ? [l.path, l.reason, l.note].filter(Boolean).join(' · ') : 'Drag to move, Ctrl+wheel or + and − to zoom; click an operator, or walk with the arrow keys.';
@@ -115,7 +123,7 @@ function render({ model, el }) {
     table.replaceChildren(make('thead', {}, head), make('tbody', {}, ...(body.length ? body : [make('tr', {}, make('td', { class: 'qnb-soft', colspan: use.length, text: 'no layer contains all these words' }))])));
     if (had) table.querySelector(`tr[data-path="${CSS.escape(had)}"]`)?.focus();
   }
-  function take(path) { const n = byLayer.get(path); if (n) choose(n, true); else { set(model, { selected: path, node: null }); } }
+  function take(path) { const n = byLayer.get(path); if (n?.layers) { set(model, { node: null, selected: path }); show(n); } else if (n) choose(n, true); else { set(model, { selected: path, node: null }); } }
 
   // Keys in the drawing: down and up along the edges, left and right within a rank.
   svg.addEventListener('keydown', e => {
@@ -123,7 +131,7 @@ function render({ model, el }) {
     const by = list => { const o = list.filter(Boolean); if (o.length) choose(o.reduce((a, b) => Math.abs(b.x - n.x) < Math.abs(a.x - n.x) ? b : a), true); };
     const near = (i, j) => d.edges.filter(o => o[i] === n.id).map(o => boxes.get(o[j])[0]);
     const side = s => { const o = d.nodes.filter(m => m.rank === n.rank && (m.x - n.x) * s > 0).sort((a, b) => (a.x - b.x) * s)[0]; if (o) choose(o, true); };
-    const act = { '+': () => zoom(1.3), '=': () => zoom(1.3), '-': () => zoom(1 / 1.3), '0': fit, Escape: () => set(model, { node: null, selected: '' }),
+    const act = { '+': () => zoom(1.3), '=': () => zoom(1.3), '-': () => zoom(1 / 1.3), '0': fit, Escape: () => set(model, { node: null, selected: '' }), Enter: () => n?.layers && open(n),
       ArrowDown: () => n ? by(near(0, 1)) : d.nodes[0] && choose(d.nodes[0], true), ArrowUp: () => n && by(near(1, 0)), ArrowRight: () => n && side(1), ArrowLeft: () => n && side(-1),
       Home: () => d.nodes[0] && choose(d.nodes[0], true), End: () => d.nodes.length && choose(d.nodes[d.nodes.length - 1], true) }[e.key];
     if (!act || e.ctrlKey || e.metaKey) return;
@@ -150,15 +158,15 @@ function render({ model, el }) {
   let shown = null;
   function draw() {
     two.classList.toggle('qnb-narrow', ui.width < 900);
-    views.querySelector('input').checked = get('views'); views.hidden = get('scene_all').nodes.length === get('scene').nodes.length;
+    blocks.querySelector('input').checked = closed(); blocks.hidden = !closable(); views.querySelector('input').checked = get('views'); views.hidden = closed() || get('scene_all').nodes.length === get('scene').nodes.length;
     if (shown !== data()) { shown = data(); build(); start(); const n = boxes.get(get('node'))?.[0] || byLayer.get(get('selected')); if (n) show(n); }
     else if (fitted !== ui.width) start();
     fitted = ui.width;
     paint(); list(); tell();
   }
   let last = '';
-  const end = follow(model, ['scene', 'scene_all', 'layers', 'strategy', 'selected', 'node', 'views', 'query', 'operators'], () => ui.ask());
-  const jump = follow(model, ['selected'], () => { const n = byLayer.get(get('selected')); if (n && last !== n.layer) show(n); last = get('selected'); });
+  const end = follow(model, ['scene', 'scene_all', 'scene_blocks', 'layers', 'strategy', 'selected', 'node', 'views', 'blocks', 'query', 'operators'], () => ui.ask());
+  const jump = follow(model, ['selected'], () => { const n = byLayer.get(get('selected')); if (n && last !== get('selected') && shown === data()) show(n); last = get('selected'); });
   return () => { end(); jump(); ui.end(); };
 }
 export default { render };

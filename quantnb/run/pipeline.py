@@ -719,13 +719,13 @@ def fastest_file(self:SearchPipeStep)->dict: # strategy, left, latency, ratio an
 def write_views(self:SearchPipeStep, strategy:Strategy, tensors:bool=True):
     "Widgets for the report, in `views.json`."
     from quantnb.panels.base import layer_dicts
-    from quantnb.panels.graphview import GraphView, _scene
+    from quantnb.panels.graphview import GraphView, scenes_of
     from quantnb.panels.histogram import Histogram, act_histogram, weight_histogram
     from quantnb.quant.diagnosis import diagnose
     from quantnb.run.report import harm
     try:
         q,g,s = self.engine.quantizer,self.graph,strategy.to_json()
-        d = dict(strategy=s, tensors=None, answers=None, graph=GraphView.state_of(scene=_scene(g, False), scene_all=_scene(g, True), layers=layer_dicts(g), strategy=s, operators=len(g.nodes)))
+        d = dict(strategy=s, tensors=None, answers=None, graph=GraphView.state_of(**scenes_of(g), layers=layer_dicts(g), strategy=s, operators=len(g.nodes)))
         if tensors:
             rows = [(p, k, v, f(q, p, v)) for p,b in strategy.items() for k,f,v in (('weight',weight_histogram,b.w), ('act',act_histogram,b.a))]
             worst = min(rows, key=lambda r: r[3]['sqnr'] if r[1]=='weight' and r[3]['sqnr'] is not None else math.inf)[0] # is shown first

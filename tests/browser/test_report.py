@@ -56,6 +56,21 @@ def test_pressed_while_rows_change(browser, mail):
     scroll.evaluate('e => e.scrollTop += 75'); page.wait_for_function(f'was => {first}!==was', arg=was)
     page.mouse.move(x, b['y']+12-75); page.mouse.up(); expect(page.locator('.qnb-front .qnb-chosen b').first).to_have_text(f'episode {e}'); c.close()
 
+def test_blocks_are_closed_and_opened(browser, tmp_path):
+    "A network of many blocks: one box each, with a bar for each layer; opened by a double click at that place, closed again by the box above."
+    from quantnb.panels.base import fragment, widget_files
+    from quantnb.panels.graphview import GraphView, example_graph
+    from quantnb.types import Strategy
+    g = example_graph(30); f = tmp_path/'page.html'; s = Strategy({l.path:(4 if k%2 else 8, 8) for k,l in enumerate(g.quantizable)}); assert GraphView(g, s).blocks and not GraphView(example_graph(3)).blocks
+    f.write_text(f'<!doctype html><body>{fragment(*widget_files("graphview"), GraphView(g, s).page_state())}</body>')
+    c = browser.new_context(viewport=dict(width=1100, height=700), offline=True); page = c.new_page(); errors = []; page.on('pageerror', lambda e: errors.append(str(e))); page.goto(f.as_uri())
+    view = page.locator('.qnb-graphview'); boxes = view.locator('.qnb-block'); expect(boxes).to_have_count(30); expect(boxes.nth(7).locator('.qnb-bar1')).to_have_count(2)
+    fills = boxes.nth(7).locator('.qnb-bar1').evaluate_all('bs => bs.map(b => getComputedStyle(b).fill)'); assert fills[0]!=fills[1], fills
+    view.locator('tr[data-path="blocks.7.conv2"]').click(); expect(view.locator('.qnb-block.qnb-on text')).to_have_text('blocks.7'); expect(view.locator('.qnb-said')).to_contain_text('blocks.7 · 2 layers')
+    boxes.nth(7).dblclick(); expect(boxes).to_have_count(0); on = view.locator('.qnb-node.qnb-on'); expect(on.locator('text').first).to_have_text('blocks.7.conv1'); expect(on).to_be_in_viewport()
+    view.locator('.qnb-blocks').check(); expect(boxes).to_have_count(30); expect(view.locator('.qnb-block.qnb-on text')).to_have_text('blocks.7'); assert not errors, errors
+    c.close()
+
 def test_without_scripts(browser, mail):
     "Pictures and the table of layers are there instead, and the file is small."
     c = browser.new_context(java_script_enabled=False, offline=True); page = c.new_page(); page.goto(mail.as_uri())
