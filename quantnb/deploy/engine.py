@@ -128,4 +128,5 @@ def answers(self:OrtEngine,
         outs.append(self.forward(net, *b)); n += row_count(b); size += sum(o.nbytes for o in outs[-1])
         if n>=rows or size>WORK//4: break # logits of a vocabulary for every token are gigabytes soon
     self.meter.calls,self.meter.samples = c,s
+    if strategy is None: self.deployed.sessions.spare() # the float answers are asked for once
     return join(outs)

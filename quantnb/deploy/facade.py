@@ -172,6 +172,9 @@ class Sessions:
     @property
     def bytes(self): return sum(b for _,b in self.open.values())
     def clear(self): self.open.clear(); self.groups.clear()
+    def spare(self):
+        "Close what takes more than the limit: it is opened again when it is asked for."
+        if self.bytes>self.limit: self.clear()
     def get(self, key, make, n):
         "The session under `key` = (entry, strategy, ...); `make` opens it if it is not open yet, and `n` gives the size of its constants in bytes."
         self.groups[key[1:]] = 1; self.groups.move_to_end(key[1:])

@@ -303,4 +303,5 @@ def answers(self:FileEngine,
         if self.float.dynamic: b = next(cut(b, rows-n))
         outs.append(tuple(d.run(d, dict(zip(self.names, b)), s))); n += row_count(b); size += sum(o.nbytes for o in outs[-1])
         if n>=rows or size>WORK//4: break
+    if strategy is None: d.sessions.spare() # the float answers are asked for once
     return join(outs)

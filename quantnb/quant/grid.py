@@ -6,7 +6,7 @@
 __all__ = ['ActGrid', 'fake_quantize', 'WeightGrid', 'quantize_weight']
 
 # %% ../../nbs/quant/00_grid.ipynb #c003
-import math
+import concurrent.futures as cf, math, os
 import numba as nb, numpy as np
 from dataclasses import dataclass
 from ..types import *
@@ -110,6 +110,10 @@ class WeightGrid:
         if self.scale is None: return q.astype(np.float32)
         s = self.scale.reshape(len(self.scale), -1)[begin:end]
         return (q.reshape(*s.shape, -1).astype(np.float32)*s[:,:,None]).reshape(q.shape)
+    def every(self, step): # WeightGrid
+        "The same of each `step`-th channel."
+        at = (slice(None),)*self.axis+(slice(None, None, step),)
+        return WeightGrid(self.q[at], self.scale if self.scale is None else self.scale[::step], self.axis, self.bits)
     def widened(self,
         where:np.ndarray, # bool [C]
         scale:np.ndarray, # [C]
@@ -126,6 +130,12 @@ def _in_groups(w, bits, axis, clip, scale, group):
     if rows[0].size%group: raise InputError(f'{rows[0].size} inputs do not divide into groups of {group}', 'leave out search_space.group_size, or take a smaller one')
     g = quantize_weight(rows.reshape(-1, group), bits, 0, clip, None if scale is None else scale.ravel())
     return WeightGrid(np.ascontiguousarray(np.moveaxis(g.q.reshape(rows.shape), 0, axis)), g.scale.reshape(len(rows), -1), axis, bits)
+
+_threads = {}
+def _pool():
+    "Threads for weights of millions, which are rounded in parts that do not depend on each other; a pool for each process."
+    if (pid := os.getpid()) not in _threads: _threads.clear(); _threads[pid] = cf.ThreadPoolExecutor(min(4, len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1))
+    return _threads[pid]
 
 def quantize_weight(
     w:np.ndarray, # Weight, any shape
@@ -144,8 +154,11 @@ def quantize_weight(
     if group: return _in_groups(w, bits, axis, clip, scale, group)
     channels,q = np.moveaxis(w, axis, 0),np.empty(w.shape, np.int8); s = np.ones(len(channels), np.float32) if scale is None else scale
     step = max(1, 2**20//max(1, channels[0].size)) # channels at a time: float temporaries of a vocabulary's matrix would be larger than the weight
-    for k in range(0, len(channels), step):
+    def part(k):
         rows = np.ascontiguousarray(channels[k:k+step]).reshape(len(channels[k:k+step]), -1)
         if scale is None: s[k:k+step] = _best_scales(rows, lo, hi, 40) if clip=='mse' else np.where((m := np.abs(rows).max(1)/np.float32(hi))<1e-30, 1, m)
         np.moveaxis(q, axis, 0)[k:k+step] = np.clip(np.rint(rows/s[k:k+step,None]), lo, hi).reshape(channels[k:k+step].shape)
+    parts = range(0, len(channels), step)
+    if len(parts)<4: [part(k) for k in parts]
+    else: list(_pool().map(part, parts))
     return WeightGrid(q, s, axis, bits)

@@ -440,7 +440,9 @@ def prepare(
 )->Prepared:
     "The first act: everything that is known before the first episode. Raises `InputError` for what can be seen to fail."
     p = Prepared(task, phase, known).open_network()
-    with p.phase('float evaluation', (p.engine.start or {}).get('seconds')): p.float_reference()
+    with p.phase('float evaluation', (p.engine.start or {}).get('seconds')):
+        p.float_reference()
+        if p.engine.deployed: p.engine.deployed.sessions.spare()
     with p.phase('sensitivities') as share: p.make_problem(share)
     if p.counts_latency:
         with p.phase('latency model'): p.model_latency()

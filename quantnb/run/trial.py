@@ -167,7 +167,9 @@ def _whose_fault(task, e, x):
 def serve(self:_Opening):
     "Calibrate, and see whether the engine can serve the evaluation."
     self.calibrate(); e = self.engine
-    with self.phase('float evaluation'): e.start = serves(self.task, e) if e.deployed else None
+    with self.phase('float evaluation'):
+        e.start = serves(self.task, e) if e.deployed else None
+        if e.deployed: e.deployed.sessions.spare()
 
 @patch
 def serve_apart(self:_Opening):
@@ -434,6 +436,7 @@ def measure(
 )->dict: # Name to `Latency`, or None where it failed; 'float' among them
     "Stage 7: latency of the files of strategies, beside the float file's."
     if exporter.device is None: exporter.device = device_evaluator(task, exporter)
+    if exporter.deployed: exporter.deployed.sessions.spare() # a session of its own is timed
     if not patient: return exporter.device(strategies, repeat, seconds)
     meter = exporter.engine.meter
     return exporter.device.times(strategies, repeat, seconds, lambda: meter.pending is not None, lambda: time_limit(task.config.timeout, meter))

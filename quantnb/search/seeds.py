@@ -18,8 +18,10 @@ def weight_error(
 )->float: # $\sum(\hat w-w)^2/\sum w^2$
     "Relative squared error of a weight on its grid."
     if grid is None: return 0.
-    w = np.asarray(weight, np.float64)
-    return float(((grid.dequantized-w)**2).sum()/max((w**2).sum(), 1e-30))
+    w = np.moveaxis(np.asarray(weight), grid.axis, 0); step,lost,whole = max(1, 2**20//max(1, w[0].size)),0.,0.
+    for k in range(0, len(w), step): # a vocabulary's matrix has 100 million numbers: in float64, with the temporaries, 3 GB
+        part = w[k:k+step].astype(np.float64); lost += ((grid.channels(k, k+step)-part)**2).sum(); whole += (part**2).sum()
+    return float(lost/max(whole, 1e-30))
 
 # %% ../../nbs/search/03_seeds.ipynb #c010
 def ilp(
