@@ -7,17 +7,17 @@ __all__ = ['OPSET', 'IR_VERSION', 'LARGE', 'WEIGHTS', 'numpy_type', 'Unsupported
            'stub', 'DataFile', 'evaluate_node', 'session']
 
 # %% ../../nbs/deploy/00_container.ipynb #c003
-import collections, math, os, tempfile
+import collections, math, shutil, tempfile, time
 import numpy as np
 import mindspore as ms # before onnx: it chooses the protobuf implementation, and onnx works with either
 import onnx
 import onnxruntime as ort
-import psutil
 from dataclasses import dataclass, field
 from onnx import TensorProto as TP, helper as oh, numpy_helper as onp
 from onnx.reference import ReferenceEvaluator
 from pathlib import Path
 from fastcore.basics import patch
+from filelock import FileLock, Timeout
 from ..types import *
 from ..graph.ir import *
 from .runtime import session
@@ -176,16 +176,17 @@ _all_ = ['session']
 # %% ../../nbs/deploy/00_container.ipynb #c023w
 MAPPED = 2**27 # bytes of a graph's constants above which they are mapped from a file
 
-def _clear_up():
-    "Remove the files of processes that were killed."
+def _clear_up(older=60.): # Seconds
+    "Remove the files of processes that were killed: nobody holds their lock."
     for d in Path(tempfile.gettempdir()).glob('quantnb-weights-*'):
         try:
-            if not psutil.pid_exists(int(d.name.split('-')[2])): (d/WEIGHTS).unlink(missing_ok=True); d.rmdir()
-        except (OSError,ValueError): pass # somebody else's
+            if time.time()-d.stat().st_mtime<older: continue # its owner may be about to lock it
+            with FileLock(d/'lock', timeout=0): shutil.rmtree(d, ignore_errors=True)
+        except (OSError,Timeout): pass # in use, or somebody else's
 
 class _Weights:
     "A file of constants; it is removed with the last graph that needs it."
-    def __init__(self): _clear_up(); self.dir = tempfile.TemporaryDirectory(prefix=f'quantnb-weights-{os.getpid()}-'); self.size = 0
+    def __init__(self): _clear_up(); self.dir = tempfile.TemporaryDirectory(prefix='quantnb-weights-', ignore_cleanup_errors=True); self.size = 0; self.lock = FileLock(Path(self.folder)/'lock'); self.lock.acquire()
     @property
     def folder(self): return self.dir.name
     def add(self, a):

@@ -15,7 +15,7 @@ from fastcore.basics import patch
 from mindspore import nn, ops
 from pathlib import Path
 from ..types import *
-from ..rows import WORK, rows_that_fit
+from ..rows import WORK, give_back, rows_that_fit
 from ..quant.observe import NotFinite
 from ..graph.ir import *
 from ..quant.sites import _module
@@ -174,7 +174,7 @@ class Sessions:
     def clear(self): self.open.clear(); self.groups.clear()
     def spare(self):
         "Close what takes more than the limit: it is opened again when it is asked for."
-        if self.bytes>self.limit: self.clear()
+        if self.bytes>self.limit: self.clear(); give_back()
     def get(self, key, make, n):
         "The session under `key` = (entry, strategy, ...); `make` opens it if it is not open yet, and `n` gives the size of its constants in bytes."
         self.groups[key[1:]] = 1; self.groups.move_to_end(key[1:])
