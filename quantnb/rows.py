@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['WORK', 'COMPARED_ROWS', 'BASE', 'COPIES', 'ROOM', 'row_count', 'cut', 'rows_that_fit', 'join', 'Kept',
-           'expected_peak', 'resident', 'give_back', 'peak', 'check_memory']
+           'expected_peak', 'resident', 'give_back', 'give_back_large', 'peak', 'check_memory']
 
 # %% ../nbs/04_rows.ipynb #c003
 import collections, ctypes, gc, math, resource, sys, threading
@@ -95,6 +95,11 @@ def give_back():
     "Return memory that is free inside the process to the system; allocators keep it otherwise."
     gc.collect()
     try: ctypes.CDLL('libc.so.6').malloc_trim(0)
+    except (OSError,AttributeError): pass # not glibc
+
+def give_back_large(size:int=2**21): # Bytes
+    "Let the C library return every block of at least `size` bytes at once when it is freed. By itself it keeps blocks of up to 32 MB, which is what a layer of millions of weights takes."
+    try: ctypes.CDLL('libc.so.6').mallopt(-3, size) # M_MMAP_THRESHOLD
     except (OSError,AttributeError): pass # not glibc
 
 def peak()->int: # Bytes

@@ -19,6 +19,7 @@ from pathlib import Path
 from fastcore.basics import patch
 from filelock import FileLock, Timeout
 from ..types import *
+from ..rows import give_back_large
 from ..graph.ir import *
 from .runtime import session
 
@@ -186,7 +187,7 @@ def _clear_up(older=60.): # Seconds
 
 class _Weights:
     "A file of constants; it is removed with the last graph that needs it."
-    def __init__(self): _clear_up(); self.dir = tempfile.TemporaryDirectory(prefix='quantnb-weights-', ignore_cleanup_errors=True); self.size = 0; self.lock = FileLock(Path(self.folder)/'lock'); self.lock.acquire()
+    def __init__(self): _clear_up(); give_back_large(); self.dir = tempfile.TemporaryDirectory(prefix='quantnb-weights-', ignore_cleanup_errors=True); self.size = 0; self.lock = FileLock(Path(self.folder)/'lock'); self.lock.acquire()
     @property
     def folder(self): return self.dir.name
     def add(self, a):
