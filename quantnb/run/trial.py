@@ -375,6 +375,7 @@ def check(self:Exporter,
     "Agreement of files with their simulations; `agreement` is that of the worst batch size. A check that cannot be made is a `note`."
     res = {}
     for f in files:
+        if self.float and self.float.mapped: give_back() # what writing the files has left
         try: res[f] = getattr(self, f'_check_{f}')(strategy, files[f], inputs or self.fed, batches, seconds)
         except KeyboardInterrupt: raise
         except Exception as e:
