@@ -6,7 +6,7 @@
 quantnb's files have 8 bits everywhere, weights rounded to nearest. Each tool works in a process of its own and calibrates, where it does, on the same eight
 recordings (four clips, each clean and in noise), written down by the float files. NNCF is imported from FOLDER, the site-packages of an environment that has
 it (`pip install nncf openvino`), or left out. Both files of a tool are judged together on the five test clips by ONNX Runtime at one thread: wrong words, negative
-log likelihood of a token. Latency is one clip's encoder, and one step of the decoder with a cache of 64 positions, at one thread: the lowest of
+log likelihood of a token, and what a call of either file takes of the processor, the median, which other work on the machine changes little. Latency is one clip's encoder, and one step of the decoder with a cache of 64 positions, at one thread: the lowest of
 the medians. Figures are kept as they come; a second run goes on.
 """
 import argparse, json, resource, subprocess, sys, tempfile, time
@@ -38,12 +38,16 @@ def ours(folder):
     return dict(layers=len(paths), left_out=[(l.path, l.reason) for l in e.graph.layers if l.reason])
 
 
-def sessions(folder, name, outputs=None):
-    "Functions of arrays that run the two files of a tool, for speech.py."
+def sessions(folder, name, spent=None):
+    "Functions of arrays that run the two files of a tool, for speech.py; milliseconds of the processor of each call go into `spent`, lists by side."
     import onnxruntime as ort
     o = ort.SessionOptions(); o.intra_op_num_threads = 1; ss = [ort.InferenceSession(str(where(folder, name, side)), o) for side in SIDES]
-    run = lambda s, xs: s.run(None, {i.name: x for i, x in zip(s.get_inputs(), xs)})
-    return lambda x: run(ss[0], [x]), lambda *xs: run(ss[1], xs)
+
+    def run(k, xs):
+        begun = time.process_time(); res = ss[k].run(None, {i.name: x for i, x in zip(ss[k].get_inputs(), xs)})
+        if spent is not None: spent.setdefault(SIDES[k], []).append(1e3*(time.process_time()-begun))
+        return res
+    return lambda x: run(0, [x]), lambda *xs: run(1, xs)
 
 
 def fed(folder, side, names):
@@ -92,14 +96,15 @@ TOOLS = {'ONNX Runtime dynamic': dynamic, 'ONNX Runtime static': static, 'NNCF 8
 
 
 def judge(folder, name):
-    "Wrong words, likelihood and bytes of the two files of a tool."
+    "Wrong words, likelihood, bytes, and the processor's time of a call, of the two files of a tool."
     import speech
-    encode, step = sessions(folder, name); nll, heard = [], []
+    spent = {}; encode, step = sessions(folder, name, spent); nll, heard = [], []
     for x, text in speech.clips('test'):
         memory = encode(x); once = lambda _: memory
         nll.append(speech.foretell(once, step, x, text)); heard.append(speech.write(once, step, x))
     r = speech.summary('test', nll, heard); r.pop('samples')
-    return dict(**r, heard=heard, mb={side: where(folder, name, side).stat().st_size/1e6 for side in SIDES})
+    return dict(**r, heard=heard, mb={side: where(folder, name, side).stat().st_size/1e6 for side in SIDES}, processor_ms={k: float(np.median(v)) for k, v in spent.items()},
+        peak_gb_run=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1e6)
 
 
 def latency(folder, names, rounds=3, repeat=5):
