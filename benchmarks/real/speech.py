@@ -1,6 +1,6 @@
 """Speech for Whisper: clips, features, texts as tokens, and what is wrong in a text. Numpy alone.
 
-The five LibriVox clips of pocketsphinx-testdata (25 seconds, 66 words, one reader) are test data and nothing else. For calibration,
+The five LibriVox clips of pocketsphinx-testdata (25 seconds, 71 words, one reader) are test data and nothing else. For calibration,
 search and confirmation there are nine clips with other voices in the package: few, short, and of cards and numbers; so each is heard
 in noise, too.
 """
