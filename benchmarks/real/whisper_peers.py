@@ -83,13 +83,14 @@ def static(folder, side, src, dst):
 
 def weights(folder, side, src, dst):
     import nncf, onnx
-    onnx.save(nncf.compress_weights(onnx.load(str(src)), mode=nncf.CompressWeightsMode.INT8_SYM), str(dst))
+    onnx.save(nncf.compress_weights(onnx.load(str(src)), mode=nncf.CompressWeightsMode.INT8_SYM, ignored_scope=nncf.IgnoredScope(types=['Conv'], validate=False)), str(dst)) # with convolutions ONNX Runtime refuses the file
 
 
 def quantize(folder, side, src, dst):
-    import nncf, onnx
-    data = fed(folder, side, inputs(src))
-    onnx.save(nncf.quantize(onnx.load(str(src)), nncf.Dataset(data), model_type=nncf.ModelType.TRANSFORMER, subset_size=len(data)), str(dst))
+    import nncf, onnx, onnx.version_converter
+    data = fed(folder, side, inputs(src)); m = onnx.load(str(src))
+    if max(o.version for o in m.opset_import if o.domain in ('', 'ai.onnx')) > 20: m = onnx.version_converter.convert_version(m, 20); m.ir_version = min(m.ir_version, 9) # of a later one ONNX Runtime refuses the file
+    onnx.save(nncf.quantize(m, nncf.Dataset(data), model_type=nncf.ModelType.TRANSFORMER, subset_size=len(data)), str(dst))
 
 
 TOOLS = {'ONNX Runtime dynamic': dynamic, 'ONNX Runtime static': static, 'NNCF 8 bits, weights': weights, 'NNCF quantize': quantize}
