@@ -16,7 +16,7 @@ import numpy as np
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE)]
-BATCH = 8
+BYTES = 14_000_000_000 # of addresses that a tool may take
 
 
 def rows(name, part='calib', one=False):
@@ -165,7 +165,7 @@ def judge(name, file):
 def one(name, k, folder, extra):
     "Make a file, or quantnb's four, in a process of its own."
     import mindspore # before onnx
-    begun = time.time(); said = {}
+    begun = time.time(); said = {}; resource.setrlimit(resource.RLIMIT_AS, (BYTES, BYTES))
     if k in OURS: said = ours(name, folder)
     else:
         src, said['prepared'] = prepared(path(folder, name, 'float'))
@@ -200,7 +200,7 @@ def main():
         try: r = subprocess.run([sys.executable, __file__, '--files', str(folder), *map(str, words)], capture_output=True, text=True, timeout=1500)
         except subprocess.TimeoutExpired: return dict(failed='no answer in 1500 seconds')
         try: return json.loads(r.stdout.strip().splitlines()[-1])
-        except (ValueError, IndexError): return dict(failed=next((o for o in reversed(r.stderr.splitlines()) if 'Error' in o or 'Exception' in o), 'killed').replace(str(folder), 'FOLDER')[:300])
+        except (ValueError, IndexError): return dict(failed=next((o for o in reversed(r.stderr.splitlines()) if 'Error' in o or 'Exception' in o or 'bad_alloc' in o), 'killed').replace(str(folder), 'FOLDER')[:300])
     for name in a.nets:
         known = results.setdefault(name, {})
         if a.latency:
