@@ -27,20 +27,31 @@ def rows(name, part='calib', one=False):
     return res[0] if one else res
 
 
+def step(name, folder):
+    "A search of the network's yml that writes below a folder."
+    from quantnb.config import load
+    from quantnb.run.pipeline import SearchPipeStep
+    from quantnb.task import Task
+    return SearchPipeStep(Task.from_config(load(HERE/f'{name}.yml', (f'general.task.local_base_path={folder}',))), progress=False)
+
+
 def ours(name, folder):
     "Run the network's yml; the float file, the delivered one, and 8 and 4 bits everywhere, into the folder."
-    import mindspore
-    from quantnb.config import load
-    from quantnb.run.history import TaskDir
-    from quantnb.run.pipeline import SearchPipeStep
-    from quantnb.run.prepare import uniforms
-    from quantnb.task import Task
     with tempfile.TemporaryDirectory() as d:
-        c = load(HERE/f'{name}.yml', (f'general.task.local_base_path={d}',)); s = SearchPipeStep(Task.from_config(c), progress=False); s.run(); b = s.exporter.builder
-        files = dict(float=s.exporter.builder.build(None), **{'quantnb delivered':b.build(s.delivered)})
-        for k, u in uniforms(s.config, s.graph).items(): files[f'quantnb {k.split()[1]} bits'] = b.build(s.delivered if s.delivered.plain == u else s.in_sequence(u) if s.delivered.own else u)
+        s = step(name, d); s.run(); b = s.exporter.builder; files = {'float':b.build(None), 'quantnb delivered':b.build(s.delivered)}
+        for k, u in uniforms(s).items(): files[f'quantnb {k.split()[1]} bits'] = b.build(s.delivered if s.delivered.plain == u else s.in_sequence(u) if s.delivered.own else u)
         for k, f in files.items(): path(folder, name, k).write_bytes(f)
         return dict(widths={str(w): sum(o.w == w for o in s.delivered.plain.values()) for w in sorted({o.w for o in s.delivered.plain.values()})}, missed=s.result.get('missed'))
+
+
+def uniforms(s):
+    from quantnb.run.prepare import uniforms
+    return uniforms(s.config, s.graph)
+
+
+def as_searched(name, src, dst):
+    "8 bits everywhere with the weights that the search evaluates, rounded before it is known what the layers before give."
+    with tempfile.TemporaryDirectory() as d: s = step(name, d); s.prepared.open_network(); dst.write_bytes(s.exporter.builder.build(uniforms(s)['uniform 8']))
 
 
 def path(folder, name, k): return folder/f'{name}_{k.replace(" ", "_").replace(",", "")}.onnx'
@@ -111,6 +122,7 @@ def nncf_weights(name, src, dst, mode='INT8_SYM', **how):
     import onnx, nncf
     if how.pop('data', False): how['dataset'] = nncf.Dataset(rows(name))
     if mode.startswith('INT4'): how |= dict(ratio=1.0, group_size=128)
+    how['ignored_scope'] = nncf.IgnoredScope(types=['Conv'], validate=False) # with convolutions it writes a file that the runtime refuses: scale and axis of their DequantizeLinear do not fit
     onnx.save(nncf.compress_weights(onnx.load(str(src)), mode=nncf.CompressWeightsMode[mode], **how), str(dst))
 
 
@@ -133,6 +145,7 @@ def attention(name, src, dst):
 
 OURS = ['float', 'quantnb 8 bits', 'quantnb delivered', 'quantnb 4 bits']
 TOOLS = {
+    'quantnb 8 bits, as searched': as_searched,
     **{f'ONNX Runtime static, {m}': lambda *o, m=m: static(*o, m) for m in ('MinMax', 'Percentile', 'Entropy')},
     'ONNX Runtime dynamic': dynamic,
     'NNCF quantize': nncf_static,
@@ -175,13 +188,13 @@ def one(name, k, folder, extra):
 
 
 def latency(name, files, rounds=5, repeat=9):
-    "Milliseconds of one sample at one thread, the files in turns."
+    "Milliseconds of one sample at one thread, the files in turns; what other work on the machine took of the core is not counted."
     x = rows(name, one=True); ss = {k: session(f) for k, f in files.items()}; best = {}
     for _ in range(rounds):
         for k, s in ss.items():
             for _ in range(3): s.run(None, x)
             ts = []
-            for _ in range(repeat): t = time.perf_counter(); s.run(None, x); ts.append(time.perf_counter()-t)
+            for _ in range(repeat): t = time.thread_time(); s.run(None, x); ts.append(time.thread_time()-t)
             best[k] = min(best.get(k, 1e9), 1e3*float(np.median(ts)))
     return best
 
@@ -211,7 +224,7 @@ def main():
             made = child('--one', name, 'float', '')
             for k in OURS: known[k] = dict(made) if 'failed' in made else {**made, **child('--judge', name, path(folder, name, k))}; print(name, k, known[k], flush=True); save()
         for k in TOOLS:
-            if k.startswith('NNCF') and not a.nncf or k in known and k not in a.again: continue
+            if k.startswith('NNCF') and not a.nncf or TOOLS[k] is attention and name == 'efficientnet' or k in known and k not in a.again: continue
             known[k] = child('--one', name, k, a.nncf if k.startswith('NNCF') else '')
             if 'failed' not in known[k]: known[k] |= child('--judge', name, path(folder, name, k))
             save(); print(name, k, known[k], flush=True)
