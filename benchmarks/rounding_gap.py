@@ -1,7 +1,7 @@
 """Accuracy, and how far the answers are from the float network's: weights of 4 bits by quantnb and by Brevitas, image by image.
 
     python benchmarks/rounding_gap.py FOLDER --of own         # in quantnb's environment; FOLDER is that of `rounding.py --export`
-    python benchmarks/rounding_gap.py FOLDER --of reference   # in Brevitas' environment
+    python benchmarks/rounding_gap.py FOLDER --of reference   # in Brevitas' environment; [--nets vit] [--methods GPTQ] adds to what is there
     python benchmarks/rounding_gap.py FOLDER                  # compares them and writes benchmarks/rounding_gap.json
 
 At 4 bits all methods answer almost as the float network does, and accuracies differ by a few images of 6000. The divergence from the float
@@ -33,7 +33,7 @@ def reference(name, data):
         with torch.no_grad(): return torch.cat([net(b) for b in r.batches(torch.tensor(x))]).numpy()
     for seed in SEEDS:
         c = data[f'calib{seed}']; calib = r.batches(torch.tensor(c), 64)
-        for method in ('nearest','Qronos'):
+        for method in a.methods:
             for narrow in (False,True):
                 net = r.load(a.folder, name)
                 if name!='vit': net = r.preprocess_for_quantize(net, merge_bn=True, equalize_iters=0)
@@ -57,13 +57,13 @@ def compared(found, y):
     return dict(float=dict(accuracy=100*float((f.argmax(1)==y).mean()), cross_entropy=float(-log_softmax(f)[np.arange(len(y)),y].mean())), methods=res)
 
 if __name__=='__main__':
-    p = argparse.ArgumentParser(description=__doc__.split('\n')[0]); p.add_argument('folder', type=Path); p.add_argument('--of', choices=['own','reference']); p.add_argument('--nets', nargs='*', default=['resnet14','vit']); p.add_argument('--out', type=Path, default=here/'rounding_gap.json'); a = p.parse_args()
+    p = argparse.ArgumentParser(description=__doc__.split('\n')[0]); p.add_argument('folder', type=Path); p.add_argument('--of', choices=['own','reference']); p.add_argument('--nets', nargs='*', default=['resnet14','vit']); p.add_argument('--methods', nargs='*', default=['nearest','GPTQ','Qronos'], help="Brevitas' methods"); p.add_argument('--out', type=Path, default=here/'rounding_gap.json'); a = p.parse_args()
     data = np.load(a.folder/'data.npz'); res = {}
     for name in a.nets:
         if a.of:
-            got = {}
+            file = a.folder/f'answers_{a.of}_{name}.npz'; got = dict(np.load(file)) if file.is_file() else {}
             for k,v in (own if a.of=='own' else reference)(name, data): got |= {f'{k}|{j}':o for j,o in enumerate(v)}; print(name, k, round(100*float((v[0].argmax(1)==data['y']).mean()), 2), flush=True)
-            np.savez(a.folder/f'answers_{a.of}_{name}.npz', **got)
+                np.savez(file, **got)
         else:
             z = {k:v for f in ('own','reference') for k,v in np.load(a.folder/f'answers_{f}_{name}.npz').items()}; found = {}
             for k,v in z.items(): found.setdefault(k.rpartition('|')[0], []).append(v)

@@ -89,7 +89,7 @@ def one(name):
     res = dict(name=name, file=file.name, sha256=sha256(file), megabytes=file.stat().st_size/1e6)
     with tempfile.TemporaryDirectory() as d:
         t = Task(net=file, calib=batches, evaluate=cosine, targets=Targets(compress_ratio=60), bits=(4, 8), act_bits=(8,), objectives=('accuracy', 'compress_ratio', 'latency'), max_episode=4, num_warmup=2, local_base_path=d, task_id='t')
-        s = SearchPipeStep(t, progress=False); s.open_network(); read = time.time()-begun
+        s = SearchPipeStep(t, progress=False); s.prepared.open_network(); read = time.time()-begun
         o, g = s.engine.float, s.graph; error = 0.
         for x in data:
             feed = o.feed(x)
