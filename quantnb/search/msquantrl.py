@@ -330,14 +330,15 @@ def improving(self:MsQuantRL,
 )->np.ndarray: # Options [L]; None if nothing is new
     "The largest expected improvement among the neighbours of what is known and of answers to draws."
     m,drawn = self.model,[]
-    for _ in range(self.drawn): t,P,_ = m.take_any(self.rng).sample(self.rng, self.noise); drawn.append(program(t, P).solve(leaders))
+    few = max(1, self.options.L/25) # with many layers, less of each: an episode has to stay short
+    for _ in range(int(self.drawn/few)): t,P,_ = m.take_any(self.rng).sample(self.rng, self.noise); drawn.append(program(t, P).solve(leaders))
     t,P,alpha = m.take(0).sample(self.rng, 0.); f = program(t, P); at = np.vstack([f.solve(leaders), *drawn, nodes]); apart = m.apart(at); v = f.values(at); v = v+m.misfit(apart, v, alpha); X,V = [at],[v]
-    for n in np.argsort(v, kind='stable')[:self.expanded]: w,Y = self.around(f, at[n], apart[n], alpha, 192); X.append(Y); V.append(w)
-    X,first = np.unique(np.vstack(X), axis=0, return_index=True); X = X[np.argsort(np.concatenate(V)[first], kind='stable')[:self.pool]]
+    for n in np.argsort(v, kind='stable')[:self.expanded]: w,Y = self.around(f, at[n], apart[n], alpha, int(192/few)); X.append(Y); V.append(w)
+    X,first = np.unique(np.vstack(X), axis=0, return_index=True); X = X[np.argsort(np.concatenate(V)[first], kind='stable')[:int(self.pool/few)]]
     near,known,gain = m.apart(X),m.apart(nodes),0.
-    for k,(w,*_) in enumerate(m.fits):
-        t,P,alpha = m.take(k).sample(self.rng, 0.); f = program(t, P)
-        def expected(Y, apart): v = f.values(Y); return v+m.misfit(apart, v, alpha)
+    for k,(w,*_) in enumerate(m.fits[:max(2, int(m.kinds/few))]):
+        t,P,alpha = m.take(k).sample(self.rng, 0.); g = program(t, P)
+        def expected(Y, apart): v = g.values(Y); return v+m.misfit(apart, v, alpha)
         v = expected(X, near); sd = m.spread(X, near, v); z = (expected(nodes, known).min()-v)/sd; gain = gain+w*sd*(z*ndtr(z)+np.exp(-.5*z*z)/np.sqrt(2*np.pi))
     m.take(0); fresh = [X[n] for n in np.argsort(-gain, kind='stable') if new(X[n])]
     return next((x for x in fresh if f.full(x)), fresh[0] if fresh else None) # budget is left unspent only where nothing else is new
