@@ -330,6 +330,8 @@ def improving(self:MsQuantRL,
 )->np.ndarray: # Options [L]; None if nothing is new
     "The largest expected improvement among the neighbours of what is known and of answers to draws."
     m,drawn = self.model,[]
+    if self.proposals%4==0: # the answer to a draw: what the posterior is wrong about is found by no expectation
+        t,P,alpha = m.take_any(self.rng).sample(self.rng, self.noise); f = program(t, P); x = self.beyond(f, np.vstack([f.solve(leaders), nodes]), alpha, new); m.take(0); return x
     few = max(1, self.options.L/25) # with many layers, less of each: an episode has to stay short
     for _ in range(int(self.drawn/few)): t,P,_ = m.take_any(self.rng).sample(self.rng, self.noise); drawn.append(program(t, P).solve(leaders))
     t,P,alpha = m.take(0).sample(self.rng, 0.); f = program(t, P); at = np.vstack([f.solve(leaders), *drawn, nodes]); apart = m.apart(at); v = f.values(at); v = v+m.misfit(apart, v, alpha); X,V = [at],[v]
