@@ -361,7 +361,7 @@ class DdpgPolicy(Policy):
 
 class ModelPolicy(DdpgPolicy):
     "Settings of the model-based agent: the keys of DDPG stay valid; of them it uses `noise_sigma`, `noise_decay`."
-    noise_sigma:Annotated[float, Field(ge=0, default_factory=lambda data: .5 if data.get('agent')=='ddpg' else .25)] # Exploration, in deviations of the posterior; 1: Thompson sampling proper. `agent: ddpg` has its own
+    noise_sigma:Annotated[float, Field(ge=0, default_factory=lambda data: .5 if data.get('agent')=='ddpg' else .25)] # Exploration: a quarter of the width of draws for candidates, in deviations of the posterior; 0: the lowest mean is proposed. `agent: ddpg` has its own
     pairs:Annotated[int, Field(ge=0)]|None=0 # Pairs of neighbouring layers that are tried together first; null: as many as a count of operations allows, at most two a layer
     front:Annotated[float, Field(ge=0, lt=1)]=.1 # Share of the episodes after the first ten that is spent on smaller strategies
 

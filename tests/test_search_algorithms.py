@@ -73,7 +73,7 @@ def test_what_comes_next_is_the_next_best_of_all():
 def test_what_a_record_lost_beyond_the_model_speaks_for_its_neighbours(c):
     rng = np.random.default_rng(0); loss = np.exp(rng.normal(0, 1, (6,1)))*4.**-np.arange(2, 6); m = LossModel(loss); X = np.unique(rng.integers(0, 4, (30,6)), axis=0); y = np.array([pick(loss, x).sum() for x in X])*np.exp(rng.normal(0, .5, len(X)))
     for x,v in zip(X, y): m.add(x, v)
-    m.theta = (.1,.05,.5,c); m.scales,m.rhos,m.noises,m.alikes = ((v,) for v in m.theta); m.fit(); t,P,_ = m.sample(np.random.default_rng(0), 0.)
+    m.theta = (.1,.05,.5,c); m.fits = [(1., m.theta)]; m.scales,m.rhos,m.noises,m.alikes = ((v,) for v in m.theta); m.fit(); t,P,_ = m.sample(np.random.default_rng(0), 0.)
     def plain(x): h = pick(m.g, x); return pick(t, x).sum()+.5*h@P@h # what layers and pairs say
     high = X[np.argmax([v/plain(x) for x,v in zip(X, y)])]; near = next(z for z in (np.where(np.arange(6)==i, (high+1)%4, high) for i in range(6)) if not (X==z).all(1).any())
     assert m.predict(high)>1.2*plain(high) and (m.predict(near)>1.02*plain(near))==(c>0)
