@@ -63,7 +63,7 @@ if __name__=='__main__':
         if a.of:
             file = a.folder/f'answers_{a.of}_{name}.npz'; got = dict(np.load(file)) if file.is_file() else {}
             for k,v in (own if a.of=='own' else reference)(name, data): got |= {f'{k}|{j}':o for j,o in enumerate(v)}; print(name, k, round(100*float((v[0].argmax(1)==data['y']).mean()), 2), flush=True)
-                np.savez(file, **got)
+            np.savez(file, **got)
         else:
             z = {k:v for f in ('own','reference') for k,v in np.load(a.folder/f'answers_{f}_{name}.npz').items()}; found = {}
             for k,v in z.items(): found.setdefault(k.rpartition('|')[0], []).append(v)

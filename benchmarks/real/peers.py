@@ -8,7 +8,8 @@ one is. Each other tool works in a process of its own on that float file, with t
 own preparation (shapes, batch norms folded) comes before all of them. NNCF is imported from FOLDER, the site-packages of an environment that has it
 (`pip install nncf openvino`), or left out; its transformers are in opset 20 (see quantizer_peers.py). Each file is judged by the script's own test function
 on the test data, by ONNX Runtime at one thread. Integer products are those convolutions and products of the runtime's optimised graph that compute with integers, of all of
-them, those of two activations included. Latency is one photograph, or one sentence of 64 tokens, at one thread: the lowest of five medians. Figures are kept as they come; a second run goes on.
+them, those of two activations included. Latency is one photograph, or one sentence of 64 tokens, at one
+thread, in time of the processor, so that other work on the machine is not counted: the lowest of five medians. Figures are kept as they come; a second run goes on.
 """
 import argparse, importlib, json, resource, subprocess, sys, tempfile, time
 from pathlib import Path
