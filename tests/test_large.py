@@ -4,8 +4,8 @@ import numpy as np, pytest
 import mindspore as ms # before onnx
 import onnx, onnxruntime as ort
 from mindspore import nn, ops
-from onnx import TensorProto as TP
 from quantnb.all import *
+from quantnb.deploy import container
 from quantnb.deploy.from_onnx import read_onnx
 from quantnb.deploy.mindir import load
 from quantnb.deploy.onnx_engine import OnnxFile
@@ -27,10 +27,12 @@ def searched(folder, **kw):
     return s,s.dir.best_file.parent/'best'
 
 def test_weights_that_are_mapped_give_the_same_search(tmp_path, monkeypatch):
-    a,_ = searched(tmp_path/'a'); monkeypatch.setattr('quantnb.deploy.container.MAPPED', 0); b,_ = searched(tmp_path/'b')
+    a,_ = searched(tmp_path/'a'); monkeypatch.setattr('quantnb.deploy.container.MAPPED', 0)
+    made,own = [],container._Weights.__init__; monkeypatch.setattr(container._Weights, '__init__', lambda w: (made.append(1), own(w))[1]); b,_ = searched(tmp_path/'b')
     assert b.exporter.float.mapped and not a.exporter.float.mapped
     for r,s in zip(a.history, b.history, strict=True): assert r.strategy==s.strategy and r.metrics['accuracy']==s.metrics['accuracy'] and np.isclose(r.metrics['divergence'], s.metrics['divergence'], rtol=1e-3)
-    assert all(np.shares_memory(v, v.base) and not v.flags.writeable for k,v in b.exporter.float.init.items() if v.nbytes>2**14)
+    large = [v for v in b.exporter.float.init.values() if v.nbytes>2**14]; assert large and all(isinstance(v.base, np.memmap) for v in large)
+    assert len(made)==1 # one file for the graph and all its sessions
 
 def test_a_file_of_more_than_two_gigabytes_is_two(tmp_path, monkeypatch):
     whole,files = searched(tmp_path/'a', trainer=dict(float_file=True)); x = batches[0]; first = {f.name:f for f in files.iterdir()}
@@ -59,6 +61,6 @@ def test_an_onnx_file_with_its_weights_beside_it_is_mapped(tmp_path):
 
 def test_an_export_leaves_the_weights_of_a_heavy_network_where_they_are(tmp_path, monkeypatch):
     _,files = searched(tmp_path/'a'); monkeypatch.setattr(ir, 'HEAVY_BLOB', 0); s,light = searched(tmp_path/'b')
-    assert len(s.graph.blob)<len(ir.export_mindir.__doc__)+20_000 and s.graph.size>4*(96+192)*512
+    assert len(s.graph.blob)<20_000 and s.graph.size>4*(96+192)*512
     a,b = files/'model.mindir',light/'model.mindir'; assert a.stat().st_size==b.stat().st_size # names may differ
     assert (load(a)(ms.Tensor(batches[0])).asnumpy()==load(b)(ms.Tensor(batches[0])).asnumpy()).all()

@@ -212,7 +212,9 @@ def held(self:OnnxGraph, name):
     v = self.cache.setdefault('held', {})
     if name in v: return v[name]
     if not self.mapped: a = self.init[name] = np.ascontiguousarray(self.init[name]); v[name] = ort.OrtValue.ortvalue_from_numpy(a)
-    else: v[name],self.init[name] = self.cache.setdefault('weights', _Weights()).add(self.init[name])
+    else:
+        if 'weights' not in self.cache: self.cache['weights'] = _Weights()
+        v[name],self.init[name] = self.cache['weights'].add(self.init[name])
     return v[name]
 
 @patch
