@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['REPEATED', 'MANY', 'operators', 'ranks', 'bends', 'neighbours', 'crossings', 'order', 'spread', 'straighten',
-           'layout', 'blocks_of', 'scenes_of', 'GraphView', 'example_graph']
+           'layout', 'example_graph', 'blocks_of', 'scenes_of', 'GraphView']
 
 # %% ../../nbs/panels/02_graphview.ipynb #c003
 import bisect, re
@@ -148,6 +148,21 @@ def layout(
         lines.append(straighten([pt(c[0],1), *[pt(i,0) for i in c[1:-1]], pt(c[-1],-1)]))
     return {i:(*at[i], rk[i]) for i in ids},lines,(float(round(max((x[i]+w(i)/2 for i in x), default=0.)-left,1)), float(sum(tall)+gap[1]*max(0,len(tall)-1)))
 
+# %% ../../nbs/panels/02_graphview.ipynb #c029
+def example_graph(
+    blocks:int=3, # Residual blocks of five operators each
+)->Graph: # With layers
+    "A residual network of any length, without MindSpore, for lessons and tests."
+    values,nodes,layers = {'in:x':Value('in:x', 'input', (1,16,8,8))},[],[]
+    def op(kind, *ins):
+        i = len(nodes); values[f'n{i}'] = Value(f'n{i}', 'node', (1,16,8,8), node=i); nodes.append(Node(i, kind, ins, (f'n{i}',), {}, '')); return f'n{i}'
+    def conv(path, x, reason=''):
+        values[f'{path}.weight'] = Value(f'{path}.weight', 'param', (16,16,3,3)); y = op('Conv2D', x, f'{path}.weight')
+        layers.append(Layer(path, 'conv2d', 'Conv2D', f'{path}.weight', (16,16,3,3), (1,16,8,8), (1,16,8,8), kernel=(3,3), macs=147456, nodes=(len(nodes)-1,), reason=reason)); return y
+    x = op('ReLU', conv('stem', 'in:x', 'excluded by the configuration'))
+    for b in range(blocks): x = op('ReLU', op('Add', conv(f'blocks.{b}.conv2', op('ReLU', conv(f'blocks.{b}.conv1', op('Cast', x)))), x))
+    return Graph(nodes, values, ['in:x'], [x], layers)
+
 # %% ../../nbs/panels/02_graphview.ipynb #c018
 def _sizes(ns): return {i:(max(110, 9*len(d['layers'])+16),40) if 'layers' in d else (max(96, min(190, 6.4*len(d['layer'])+18)),36) if d.get('layer') else (max(44, 5.6*len(d['label'])+18),22) for i,d in ns.items()}
 
@@ -248,18 +263,3 @@ def of(cls:GraphView,
 )->GraphView:
     "The view of a network."
     return cls(graph, strategy, **kwargs)
-
-# %% ../../nbs/panels/02_graphview.ipynb #c029
-def example_graph(
-    blocks:int=3, # Residual blocks of five operators each
-)->Graph: # With layers
-    "A residual network of any length, without MindSpore, for lessons and tests."
-    values,nodes,layers = {'in:x':Value('in:x', 'input', (1,16,8,8))},[],[]
-    def op(kind, *ins):
-        i = len(nodes); values[f'n{i}'] = Value(f'n{i}', 'node', (1,16,8,8), node=i); nodes.append(Node(i, kind, ins, (f'n{i}',), {}, '')); return f'n{i}'
-    def conv(path, x, reason=''):
-        values[f'{path}.weight'] = Value(f'{path}.weight', 'param', (16,16,3,3)); y = op('Conv2D', x, f'{path}.weight')
-        layers.append(Layer(path, 'conv2d', 'Conv2D', f'{path}.weight', (16,16,3,3), (1,16,8,8), (1,16,8,8), kernel=(3,3), macs=147456, nodes=(len(nodes)-1,), reason=reason)); return y
-    x = op('ReLU', conv('stem', 'in:x', 'excluded by the configuration'))
-    for b in range(blocks): x = op('ReLU', op('Add', conv(f'blocks.{b}.conv2', op('ReLU', conv(f'blocks.{b}.conv1', op('Cast', x)))), x))
-    return Graph(nodes, values, ['in:x'], [x], layers)
