@@ -119,11 +119,12 @@ def reference(self:OrtEngine):
 @patch
 def answers(self:OrtEngine,
     strategy:Strategy=None, # Widths; None for the float graph
-    rows:int=COMPARED_ROWS, # Samples, if calibration fed as many
+    rows:int=COMPARED_ROWS, # Samples, if there are as many
+    inputs:list=None, # Tuples of arrays; the remembered ones if None
 )->tuple: # Arrays
-    "What the graph of a strategy answers to the remembered inputs."
+    "What the graph of a strategy answers to inputs."
     c,s = self.meter.calls,self.meter.samples; net,outs,n,size = self.net(strategy),[],0,0
-    for b in self.quantizer.inputs:
+    for b in inputs or self.quantizer.inputs:
         if self.float.dynamic: b = next(cut(b, rows-n))
         outs.append(self.forward(net, *b)); n += row_count(b); size += sum(o.nbytes for o in outs[-1])
         if n>=rows or size>WORK//4: break # logits of a vocabulary for every token are gigabytes soon

@@ -295,11 +295,12 @@ def reference(self:FileEngine):
 @patch
 def answers(self:FileEngine,
     strategy:Strategy=None, # Widths; None for the float graph
-    rows:int=COMPARED_ROWS, # Samples, if calibration fed as many
+    rows:int=COMPARED_ROWS, # Samples, if there are as many
+    inputs:list=None, # Tuples of arrays; the remembered ones if None
 )->tuple: # Arrays
-    "What the graph of a strategy answers to the remembered inputs."
+    "What the graph of a strategy answers to inputs."
     d,outs,n,size = self.deployed,[],0,0; s = d.session(strategy)
-    for b in self.quantizer.inputs:
+    for b in inputs or self.quantizer.inputs:
         if self.float.dynamic: b = next(cut(b, rows-n))
         outs.append(tuple(d.run(d, dict(zip(self.names, b)), s))); n += row_count(b); size += sum(o.nbytes for o in outs[-1])
         if n>=rows or size>WORK//4: break

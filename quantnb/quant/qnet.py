@@ -104,6 +104,13 @@ class Engine:
         "Divergence of a strategy from float: the same samples and the same number, whatever the engine."
         last,self.raced = self.raced,None
         return divergence(self.float_answers, last[1] if last and last[0]==strategy else self.answers(strategy), self.kinds)
+    def divergence_on(self,
+        inputs:list, # Tuples of arrays
+        rows:int=512, # At most
+    ): # Function of a strategy
+        "Divergence from float on other inputs than the remembered ones."
+        ref = self.answers(None, rows, inputs)
+        return lambda strategy: float(divergence(ref, self.answers(strategy, rows, inputs), self.kinds))
     def losses_of(self, strategy)->np.ndarray: # [rows]
         "The same for each sample. The answers stay for a `divergence_of` that follows."
         self.raced = strategy,self.answers(strategy)
@@ -290,11 +297,12 @@ def remembered(self:QuantNet, rows:int)->list: # Batches; the first one alone, c
 
 @patch
 def outputs(self:QuantNet,
-    rows:int=COMPARED_ROWS, # Samples, if calibration fed as many
+    rows:int=COMPARED_ROWS, # Samples, if there are as many
+    inputs:list=None, # Tuples of arrays; the remembered ones if None
 )->tuple: # Arrays, concatenated over the batches
-    "Outputs of the network as it stands, on the first of the remembered inputs."
+    "Outputs of the network as it stands."
     c,s = self.meter.calls,self.meter.samples; outs,n,size = [],0,0
-    for b in self.remembered(rows):
+    for b in inputs or self.remembered(rows):
         m = row_count(b); out = self.forward(*(ms.Tensor(o) for o in b))
         if n+m>rows: out = tuple(o[:rows-n] if o.ndim and len(o)==m else o for o in out)
         outs.append(out); n += m; size += sum(o.nbytes for o in out)
@@ -303,10 +311,10 @@ def outputs(self:QuantNet,
     return join(outs)
 
 @patch
-def answers(self:QuantNet, strategy=None)->tuple: # Arrays
-    "What the network of a strategy returns for the remembered inputs."
+def answers(self:QuantNet, strategy=None, rows:int=COMPARED_ROWS, inputs:list=None)->tuple: # Arrays
+    "What the network of a strategy returns, as `outputs` has it."
     self.net(strategy)
-    return self.outputs()
+    return self.outputs(rows, inputs)
 
 # %% ../../nbs/quant/05_qnet.ipynb #c018
 def as_metrics(

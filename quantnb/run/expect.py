@@ -143,11 +143,12 @@ def sequence(self:_Ahead): # whether finalists are made anew, in sequence or wit
     q = self.c.trainer.quant; return self.files and (q.finalists or PRESETS[q.preset]['finalists'])!='as searched'
 
 @patch(as_prop=True)
-def one_pass(self:_Ahead): # seconds of rounding in sequence
+def one_pass(self:_Ahead): # seconds of rounding in sequence, with each damping
     from quantnb.quant.recipe import PRESETS
     if not self.sequence: return 0.
     rows = max(16, min(PRESETS[self.c.trainer.quant.preset]['rows'] or 512, self.p.calibrated, self.p.walked))
-    return rows*(self.row+self.qrow)*1.5+6*self.p.rounding
+    from quantnb.run.pipeline import DAMPINGS
+    return len(DAMPINGS)*(rows*(self.row+self.qrow)*1.5+6*self.p.rounding)+(2+len(DAMPINGS))*min(512, self.p.samples)*self.qrow
 
 @patch
 def confirming(self:_Ahead):
