@@ -486,29 +486,27 @@ DAMPINGS = (.01, .3) # of rounding in sequence; what each is for is said above
 
 def nearest(
     exporter:Exporter,
-    strategy:Strategy,
-    made, # Functions that make the same strategy with weights of its own
-)->Strategy: # One of those, or the strategy itself; the others are forgotten
+    made, # Functions that make a strategy with weights of its own
+)->Strategy: # One of those; the others are forgotten
     "Whichever is nearest to float on what the user's evaluation feeds."
-    off = exporter.engine.divergence_on(exporter.fed); best,least = strategy,off(strategy)
+    off = exporter.engine.divergence_on(exporter.fed); best,least = None,math.inf
     for make in made:
-        own = make(); d = off(own); worse = best if d<least else own
-        if d<least: best,least = own,d
-        exporter.drop(worse)
+        own = make(); d = off(own); best,least,worse = (own,d,best) if best is None or d<least else (best,least,own)
+        if worse is not None: exporter.drop(worse)
     return best
 
 def round_in_sequence(
     exporter:Exporter,
     strategy:Strategy,
     walk:Walk=None, # Of the same network, if several strategies are rounded one after the other
-)->Strategy: # With weights of its own; the same where the task's settings switch that off, it cannot be done, or it would be further from float
+)->Strategy: # With weights of its own; the same where the task's settings switch that off, or it cannot be done
     "Round the weights of a strategy again, each layer for the inputs that the quantized layers before it give, or fit its norms to them."
     q = exporter.task.config.trainer.quant; preset = PRESETS[q.preset]; how = q.finalists or preset['finalists']; rows = preset['rows'] or 512
     if not exporter.builder or how=='as searched': return strategy
     try:
         if how=='norms refitted': return with_norms(exporter.builder, strategy, rows=rows, walk=walk)
         walk = walk or Walk(exporter.builder, rows)
-        return nearest(exporter, strategy, [lambda d=d: sequential(exporter.builder, strategy, method=Gptq(damping=d), walk=walk) for d in DAMPINGS])
+        return nearest(exporter, [lambda d=d: sequential(exporter.builder, strategy, method=Gptq(damping=d), walk=walk) for d in DAMPINGS])
     except Exception as e: log.warning('the finalist stays as it was searched, not %s: %s: %s', how, type(e).__name__, e); return strategy
 
 # %% ../../nbs/run/02_pipeline.ipynb #c0253
