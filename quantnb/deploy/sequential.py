@@ -284,7 +284,7 @@ def drawn(self:Walk, layer:Layer, xs:list, rows:int)->np.ndarray: # [n, groups, 
 def shifted(self:Walk, s:Stretch, xs:list, ys:list, grid, plain:np.ndarray)->np.ndarray: # `plain` where nothing bends the output
     "The shift of a layer's bias that keeps the means behind its activation function."
     if not s.bias or (found := self.behind(s)) is None: return plain
-    q = self.b.q; l = q.layers[s.path]; n = int(np.clip(2**22//max(1, l.n//l.c_out), 1024, 4096)); f,z = (self.drawn(l, v, n) for v in (xs,ys)); groups = f.shape[1]
+    q = self.b.q; l = q.layers[s.path]; n = int(np.clip(2**23//max(1, l.n//l.c_out*l.groups), 512, 4096)); f,z = (self.drawn(l, v, n) for v in (xs,ys)); groups = f.shape[1]
     tail = (1,)*(xs[0].ndim-2) if l.kind!='dense' else (); bias = self.b.o.init[s.bias].ravel() if s.bias in s.nodes[0].ins else 0
     point = replace(l, weight_shape=(l.c_out,l.c_out,*tail), stride=(1,)*len(tail), dilation=(1,)*len(tail), pads=(0,)*2*len(tail), groups=1)
     def behind(lane):
