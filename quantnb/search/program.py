@@ -116,6 +116,7 @@ class Program:
         if self.g is not None: h = pick(self.g, x); d = d+(self.g-h[:,None])*(self.gamma@h)[:,None]
         return d
 
+# %% ../../nbs/search/04_program.ipynb #c0154
 @patch
 def full(self:Program, x)->bool:
     "Whether nothing larger fits: what leaves budget unspent loses more than it has to."
@@ -144,6 +145,7 @@ def pairs(self:Program, x, near=2, most=384):
     both[:n,:n][i[:,None]==i] = np.inf; both[C[:,None]+C>left+1e-9] = np.inf; both[n,n] = np.inf
     return m,both
 
+# %% ../../nbs/search/04_program.ipynb #c0158
 @njit(cache=True, error_model='numpy')
 def _exchange(loss, cost, g, gamma, order, x, budget, near, most, steps, floor):
     "Best exchange of one or two layers, again and again; `x` is changed in place."
