@@ -135,6 +135,15 @@ def test_a_search_may_fit_the_norms_of_its_finalists(tmp_path):
     tune(task); best = json.loads(next(tmp_path.rglob('best.json')).read_text()); assert best['rounding'] in ('norms refitted','as searched') # whichever answers better
     p = Prepared(task).open_network(); assert how_rounded(round_in_sequence(p.exporter, Strategy.uniform([l.path for l in p.graph.quantizable], 2, 8)))=='norms refitted'
 
+@pytest.mark.parametrize('engine', ['onnxruntime','mindspore'])
+def test_either_engine_rounds_in_sequence(tmp_path, engine):
+    "The nearer to float of two dampings is found on what the evaluation feeds; a failure there would leave the weights of the search."
+    from quantnb.run.pipeline import round_in_sequence
+    ms.set_seed(0); net = PostNorm().set_train(False); x = ms.Tensor(np.random.default_rng(0).normal(size=(128,16)).astype(np.float32)); y = net(x).asnumpy().argmax(1)
+    task = Task(net=net, inputs=x[:2], calib=[x], evaluate=lambda m: float((m(x).asnumpy().argmax(1)==y).mean()), bits=[2,4], act_bits=[8], engine=engine, local_base_path=str(tmp_path), max_episode=3, num_warmup=2)
+    p = Prepared(task).open_network(); p.float_reference(); s = Strategy.uniform([l.path for l in p.graph.quantizable], 2, 8); own = round_in_sequence(p.exporter, s); off = p.engine.divergence_on(p.exporter.fed)
+    assert p.engine.name==engine and how_rounded(own)=='in sequence' and off(own)<off(s)
+
 def test_ranges_by_the_error_at_the_output(cnn):
     net,x,y = cnn; s = None
     for name in ('auto','trimmed','percentile','kl','ifmr','ema'):
