@@ -119,10 +119,11 @@ def clearly_behind(
     losses:np.ndarray, # [N] of a candidate
     other:np.ndarray, # [N] of another, on the same samples
     error:float=.01, # Probability of calling one behind that is not
+    margin:float=0., # Share of the other's mean loss by which the candidate has to be better, not to be called behind
 )->bool:
     "One-sided paired t test of the mean loss, the differences cut at their 2nd and 98th percentile."
     d = np.asarray(losses, float)-other; n = len(d)
     if n<8: return False
-    d = np.clip(d, *np.quantile(d, (.02,.98))); m,s = d.mean(),d.std(ddof=1)
+    d = np.clip(d, *np.quantile(d, (.02,.98))); m,s = d.mean()+margin*np.asarray(other, float).mean(),d.std(ddof=1)
     if s<=1e-12*max(1e-30, abs(m)): return bool(m>1e-12*max(1e-30, abs(np.asarray(other)).mean()))
     return bool(stats.t.sf(m/(s/math.sqrt(n)), n-1)<error)

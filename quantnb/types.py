@@ -6,7 +6,7 @@
 __all__ = ['searches', 'ranges', 'transforms', 'roundings', 'bias_corrections', 'engines', 'runners', 'hooks', 'DATA', 'WIDTHS',
            'KINDS', 'FLOAT_TABLE', 'NOT_EVALUATED', 'STOPS', 'MESSAGE', 'QuantnbError', 'InputError', 'TrialError',
            'DiskError', 'DeviceLost', 'Mistake', 'ConfigError', 'md_cell', 'Registry', 'on_data', 'OwnWidth', 'Bits',
-           'Strategy', 'Layer', 'Targets', 'Record', 'Outcome', 'Latency', 'History', 'shown_once', 'sha256',
+           'Strategy', 'Layer', 'Targets', 'Record', 'Rival', 'Outcome', 'Latency', 'History', 'shown_once', 'sha256',
            'Artifact', 'write_atomic']
 
 # %% ../nbs/00_types.ipynb #c003
@@ -310,6 +310,15 @@ class Record:
         return cls(strategy=Strategy.from_json(d.pop('strategy')), proposed=p and Strategy.from_json(p), **d)
 
 # %% ../nbs/00_types.ipynb #c045
+@dataclass(frozen=True)
+class Rival:
+    "What a candidate races against."
+    strategy:Strategy
+    parts:tuple=() # Mean loss of each block of the samples of its evaluation; () where it is not known
+    def to_json(self): return dict(strategy=self.strategy.to_json(), parts=list(self.parts))
+    @classmethod
+    def from_json(cls, d): return cls(Strategy.from_json(d['strategy']), tuple(d['parts']))
+
 @dataclass(frozen=True)
 class Outcome:
     "What came of one strategy."

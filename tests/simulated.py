@@ -30,7 +30,7 @@ def outcome(strategy, prepared, rivals=(), seconds=0., n=0):
     "What a strategy comes to, after a while that differs from one to the next."
     time.sleep(seconds*(.5+(hash(str(strategy.to_json())+str(n))%1000)/1000))
     lost = lambda o: float(sum(s*4.**-b.w for s,b in zip(prepared.sens, o.values()))); d = lost(strategy); m = dict(prepared.cost.metrics(strategy), divergence=d, compress_ratio=85.) if prepared.config.search.racing else dict(divergence=d, compress_ratio=85.)
-    if rivals and d>1.2*max(map(lost, rivals)): return Outcome(strategy, m, '', seconds, 1, dict(dropped='behind'))
+    if rivals and d>1.2*max(lost(r.strategy) for r in rivals): return Outcome(strategy, m, '', seconds, 1, dict(dropped='behind'))
     return Outcome(strategy, dict(m, accuracy=90-d), '', seconds, 1)
 
 class Local:

@@ -150,7 +150,7 @@ def leaves(strategy): sys.exit(3)
 def test_what_a_trial_does_to_its_worker(what, words, stuck, monkeypatch):
     "In the thread of a worker; one that is stuck has its worker replaced."
     class Trainer:
-        def __call__(self, s): return what(s) or {}
+        def __call__(self, s, rivals=()): return what(s) or {}
         def behind(self, s, rivals): return ''
     p = SimpleNamespace(config=SimpleNamespace(timeout=.3, seed=0), cost=SimpleNamespace(metrics=lambda s: {}), engine=SimpleNamespace(meter=SimpleNamespace(deadline=None, pending=None, interrupt=lambda e, f: None), samples=0), trainer=Trainer(), measures=False)
     monkeypatch.setattr(executor, '_open', {'k':p}); monkeypatch.setattr(executor, '_hand', None); monkeypatch.setattr(executor, 'GRACE', 2.)

@@ -23,6 +23,7 @@ from .observe import *
 from .sites import *
 from .quantizer import *
 from .recipe import *
+from .race import Beaten, mark_of
 
 # %% ../../nbs/quant/05_qnet.ipynb #c005
 class Meter:
@@ -32,6 +33,7 @@ class Meter:
         self.calls,self.samples,self.deadline,self.recording,self.inputs,self._kept = 0,0,None,False,[],[0,0]
         self.inside,self.pending = 0,None
         self.watched,self.seen = None,None # classes that are collected while an evaluation is watched; what the last one showed
+        self.audience,self.mark = None,0 # function that is told of each forward of an evaluation: checksum of its inputs, outputs
     def interrupt(self, error, frame=None):
         "Raise `error` now, or as soon as no forward is running."
         while frame is not None and frame.f_code.co_name!='fake_quant': frame = frame.f_back
@@ -45,6 +47,7 @@ class Meter:
     def before(self, args, kwargs, whole=True):
         self.look(); xs = [*args, *kwargs.values()]
         self.calls += 1; self.samples += next((a.shape[0] for a in xs if hasattr(a, 'shape') and len(a.shape)), 1)
+        if whole and self.audience is not None: self.mark = mark_of(xs)
         if whole and self.recording and self._kept[0]<self.keep_rows and self._kept[1]<self.keep_bytes: self.remember(xs)
     def remember(self, xs):
         "Keep the inputs of a forward, or as many of its rows as the bytes allow."
@@ -65,6 +68,7 @@ class Meter:
         if self.watched is None: return result
         a = next(iter(_flat(result)), None) if not isinstance(result, np.ndarray) else result; a = a.asnumpy() if isinstance(a, ms.Tensor) else a
         self.watched.append(a.argmax(1).astype(np.int32) if a is not None and a.ndim==2 and a.shape[1]>1 and a.dtype.kind=='f' else None)
+        if self.audience is not None: self.audience(self.mark, (result,) if isinstance(result, np.ndarray) else tuple(o.asnumpy() for o in _flat(result)))
         return result
 
 def _metered(net, meter):
@@ -93,6 +97,7 @@ class Engine:
     output_kind,float_outputs = 'auto',None
     raced = None # a strategy and its answers, between `losses_of` and `divergence_of`
     float_seen = None # what the evaluation of the float network showed of its samples
+    float_fed = None # `FloatAnswers` of it
     @property
     def simulation(self): return self # in MindSpore, where there is one
     @property
@@ -340,12 +345,14 @@ def evaluate(
     run, # Function of a network: the user's evaluation
     metric_name:str=None, # Key of the dict that counts as accuracy
     meter:Meter=None, # Of the network, to keep what each sample was answered in its `seen`
+    audience=None, # Function of the checksum of the inputs and the outputs of each forward; a `Race` may end the evaluation
 )->dict: # Metrics
     "Stage 6: the user's accuracy."
     if meter is None: return as_metrics(run(net), metric_name)
-    meter.watched,meter.seen = [],None
+    meter.watched,meter.seen,meter.audience = [],None,audience
     try: result = run(net); parts = meter.watched
-    finally: meter.watched = None
+    finally: meter.watched = meter.audience = None
+    if why := getattr(audience, 'why', ''): raise Beaten(why) # the function has caught it
     scores = np.asarray(result['samples'], float).ravel() if isinstance(result, dict) and result.get('samples') is not None else None
     meter.seen = Seen(np.concatenate(parts) if parts and all(p is not None for p in parts) else None, scores)
     return as_metrics(result, metric_name)

@@ -28,7 +28,7 @@ class Executor(Protocol):
     "Where trials run."
     in_flight:int # Strategies that are proposed before the result of the first of them is known
     isolated:bool # Whether a trial that ends its process leaves the search alive
-    def submit(self, strategy:Strategy, rivals=()): "Begin a trial, as `episode` is called; gives a handle."
+    def submit(self, strategy:Strategy, rivals=()): "Begin a trial, as `episode` is called with `Rival`s; gives a handle."
     def result(self, handle, look=None)->'Outcome': "Its outcome, as soon as there is one; `look` is called while it waits, and may raise."
     def close(self): "Give back what it holds."
 
@@ -100,6 +100,7 @@ class Calibrated:
     observers:dict # Layer path to `Observer`, without what only the rounding of weights needs
     inputs:list # Tuples of arrays that calibration fed
     seen:object=None # What the float network answered to the user's samples
+    fed:object=None # The same, forward by forward
     apart:frozenset=frozenset() # Parts that the user's functions call by themselves
     threads:int=1 # Of a worker
     folder:str='.' # Current folder of the main process
@@ -134,7 +135,7 @@ def calibrated(
 )->Calibrated:
     "What `prepared` has found out of its network."
     e = prepared.engine; q = e.quantizer; name = 'onnxfile' if prepared.task.is_file else e.name
-    return Calibrated(packed_task(prepared.task), name, q.recipe, dict(q.params), _sent_observers(prepared), list(q.inputs), e.float_seen, frozenset(q.apart), threads, os.getcwd(), q.rounded)
+    return Calibrated(packed_task(prepared.task), name, q.recipe, dict(q.params), _sent_observers(prepared), list(q.inputs), e.float_seen, e.float_fed, frozenset(q.apart), threads, os.getcwd(), q.rounded)
 
 # %% ../../nbs/run/02a_executor.ipynb #e008
 def _engine_of(c, task):
@@ -145,7 +146,7 @@ def _engine_of(c, task):
     e = engines[c.engine](task.net, select(read_task(task), **task.config.space.selection), task.inputs, task.input_names, recipe=c.recipe, **(dict(workers=c.threads) if c.engine!='mindspore' else {}))
     e.output_kind,e.storage,q = task.config.trainer.output_kind,storage_of(task.config),e.quantizer
     if set(c.observers)!={p for p,l in q.layers.items() if not l.table}: raise InputError('the network of this worker has other layers than the one of the main process', 'install the same versions and the same script on all hosts')
-    e.float_seen,q.waiting = c.seen,[]; q.params.update(c.params); q.apart = set(c.apart); q.calibrated(c.observers, c.inputs, c.weights)
+    e.float_seen,e.float_fed,q.waiting = c.seen,c.fed,[]; q.params.update(c.params); q.apart = set(c.apart); q.calibrated(c.observers, c.inputs, c.weights)
     if c.engine=='onnxfile': e.renew(); return e
     sim = e.simulation; sim.write(q.params); sim.forget()
     if c.engine=='onnxruntime': e.deployed = Deployed(e.like, q, e.inputs, e.names, e.storage, e.workers, e.meter, answer=sim.first)
@@ -209,7 +210,7 @@ def attempt(
     "On a worker: try a strategy."
     import ctypes
     from quantnb.run.trial import OutOfTime
-    limit = _thread().submit(_opened, key).result().config.timeout; s = Strategy.from_json(strategy); job = _thread().submit(_try, key, s, tuple(map(Strategy.from_json, rivals)))
+    limit = _thread().submit(_opened, key).result().config.timeout; s = Strategy.from_json(strategy); job = _thread().submit(_try, key, s, tuple(map(Rival.from_json, rivals)))
     try: return job.result(limit and limit+.5).to_json(),False
     except Late: pass
     for t in list(_thread()._threads): ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(t.ident), ctypes.py_object(OutOfTime))

@@ -250,12 +250,12 @@ def take(self:SearchPipeStep, r:Record)->Record:
 def to_beat(self:SearchPipeStep,
     f:Flight,
     n:int=1, # How many
-)->tuple: # Strategies; () where nothing is dropped
+)->tuple: # `Rival`s; () where nothing is dropped
     "The best strategies that are no larger in what the search pays for, among those that were known when it was proposed: a candidate that is clearly behind all of them is not the one to choose, and lies on no front."
     if not (self.config.search.racing and self.agent.races) or self.measures or self.reward.custom or set(self.config.objectives)-RACED: return ()
     cost = self.cost.metrics(f.strategy); paid = [k for k in ('size_kb','flops','bops') if cost.get(k) is not None and set(PAID[k])&set(self.config.objectives)]; smaller = lambda r: all(r.metrics[k]<=cost[k] for k in paid)
     h = self.history; then = h if f.known==len(h) else History(h.float, h.objectives, h.targets, h.records[:f.known])
-    found = [r.strategy for r in then.ranked() if r.feasible and smaller(r)][:n]
+    found = [Rival(r.strategy, tuple(r.extra.get('parts', ()))) for r in then.ranked() if r.feasible and smaller(r)][:n]
     return tuple(found) if len(found)==n else ()
 
 PAID = dict(size_kb=('compress_ratio','size_kb','params'), flops=('flops','macs'), bops=('bops',)) # objectives that a cost stands for

@@ -43,6 +43,7 @@ from ..device.latency import *
 from ..device.table import *
 from ..deploy.qdq import *
 from ..deploy.sensitivity import *
+from ..quant.race import Beaten
 from .trial import *
 
 # %% ../../nbs/run/01a_prepare.ipynb #c003a
@@ -469,7 +470,7 @@ def why_failed(e:BaseException)->str:
 def episode(
     prepared:Prepared,
     strategy:Strategy,
-    rivals=(), # Strategies that are no larger and known to be good: what is clearly behind all of them is dropped before it is evaluated
+    rivals=(), # `Rival`s that are no larger and known to be good: what is behind all of them is dropped before it is evaluated, or on the way
 )->Outcome: # Metrics, or why there are none
     "The second act: stages 4 to 7 of one strategy."
     begun,before = time.monotonic(),prepared.engine.samples
@@ -477,8 +478,9 @@ def episode(
     try:
         with time_limit(prepared.config.timeout, prepared.engine.meter):
             cost,trainer = prepared.cost.metrics(strategy),prepared.trainer
-            if why := trainer.behind(strategy, rivals): return outcome({**cost, 'divergence':float(prepared.engine.divergence_of(strategy))}, dropped=why)
-            m = {**cost, **trainer(strategy)}; seen = trainer.changed()
+            if why := trainer.behind(strategy, [r.strategy for r in rivals]): return outcome({**cost, 'divergence':float(prepared.engine.divergence_of(strategy))}, dropped=why)
+            try: m = {**cost, **trainer(strategy, [r.parts for r in rivals])}; seen = trainer.changed()
+            except Beaten as e: return outcome({**cost, 'divergence':float(prepared.engine.divergence_of(strategy))}, dropped=str(e))
         if not prepared.measures: return outcome(m, **seen)
         m |= prepared.latency(strategy); why = prepared.exporter.device.failed # waiting for a lost device is not the candidate's time
         return outcome(m, **seen, **({} if m['latency'] is not None else dict(latency_failed=why.get('model') or 'no reason was given')))

@@ -25,6 +25,7 @@ from ..graph.ir import *
 from ..quant.quantizer import *
 from ..quant.moments import *
 from ..quant.qnet import *
+from ..quant.race import FloatAnswers, Race
 from ..quant.recipe import PRESETS, Recipe
 from ..deploy.onnx import *
 from ..deploy.qdq import *
@@ -140,9 +141,9 @@ def serves(
     e, # An `OrtEngine`, calibrated
 )->dict: # accuracy of the float graphs, seconds of the evaluation, compared_rows
     "Evaluate the float graphs by the user's function, and compare what they answer with the network, on samples that it fed; `Unsupported` if the graphs cannot stand for the network."
-    begun,before = time.monotonic(),e.deployed.calls; e.meter.record(2000)
+    begun,before = time.monotonic(),e.deployed.calls; e.meter.record(2000); e.float_fed = FloatAnswers() if task.config.search.racing else None
     try:
-        with time_limit(task.config.timeout, e.meter): accuracy = evaluate(e.net(None), lambda n: task.run('evaluate', n), task.metric_name(), e.meter)['accuracy']; e.float_seen = e.meter.seen
+        with time_limit(task.config.timeout, e.meter): accuracy = evaluate(e.net(None), lambda n: task.run('evaluate', n), task.metric_name(), e.meter, e.float_fed)['accuracy']; e.float_seen = e.meter.seen
     except KeyboardInterrupt: raise
     except (Exception, SystemExit) as x: _whose_fault(task, e, x)
     finally: e.fed_inputs = e.meter.recorded()
@@ -212,23 +213,28 @@ class QuantTrainer:
         task:Task,
         engine, # What `open_engine` gives
     ):
-        self.task,self.engine,self.raced = task,engine,{}
+        self.task,self.engine,self.raced,self.race = task,engine,{},None
     def __call__(self,
         strategy:Strategy=None, # None for the float network
+        rivals=(), # `parts` of strategies to beat
     )->dict: # accuracy, divergence, and whatever else the user's function returned
-        "Quantize, evaluate by the user's function, compare the outputs with float."
-        e = self.engine
-        m = evaluate(e.net(strategy), lambda net: self.task.run('evaluate', net), self.task.metric_name(), e.meter)
+        "Quantize, evaluate by the user's function, compare the outputs with float; `Beaten` if the candidate falls behind on the way."
+        e = self.engine; self.race = None
+        if self.task.config.search.racing:
+            if strategy is None: e.float_fed = FloatAnswers()
+            elif e.float_fed is not None: self.race = Race(e.float_fed, e.kinds, rivals)
+        m = evaluate(e.net(strategy), lambda net: self.task.run('evaluate', net), self.task.metric_name(), e.meter, e.float_fed if strategy is None else self.race)
         m['divergence'] = float(e.divergence_of(strategy)) if strategy is not None else 0.
         if strategy is None: e.float_seen = e.meter.seen
         return m
 
 # %% ../../nbs/run/01_trial.ipynb #c010b
 @patch
-def changed(self:QuantTrainer)->dict: # samples, changed: how many there are, and how many were answered otherwise than by the float network; {} where that cannot be said
+def changed(self:QuantTrainer)->dict: # samples, changed: how many there are, and how many were answered otherwise than by the float network; parts: what others race against. Without what cannot be said
     "What the last evaluation showed besides its number."
     a,b = (getattr(s, 'answers', None) for s in (self.engine.float_seen, self.engine.meter.seen))
-    return dict(samples=len(b), changed=int((a!=b).sum())) if a is not None and b is not None and len(a)==len(b) else {}
+    parts = self.race.parts if self.race else []
+    return (dict(samples=len(b), changed=int((a!=b).sum())) if a is not None and b is not None and len(a)==len(b) else {})|(dict(parts=parts) if parts else {})
 
 # %% ../../nbs/run/01_trial.ipynb #c010f
 @patch
@@ -243,13 +249,14 @@ def losses(self:QuantTrainer, strategy:Strategy)->np.ndarray: # [rows]
 def behind(self:QuantTrainer,
     strategy:Strategy,
     rivals, # Strategies
-    error:float=.1, # Probability of dropping one that is not behind, for each rival
-)->str: # '' if it is not clearly behind all of them
+    error:float=.2, # Probability of dropping one that is better by the margin, for each rival
+    margin:float=.02, # Share of a rival's divergence
+)->str: # '' if it may be better than one of them
     "Whether a strategy can be dropped before it is evaluated."
     if not rivals: return ''
     others = [self.losses(r) for r in rivals]; v = self.losses(strategy) # last, so that its answers are there for its divergence
-    if not all(clearly_behind(v, o, error) for o in others): return ''
-    return f'divergence {v.mean():.3g} on {len(v)} samples, clearly above the {self.losses(rivals[-1]).mean():.3g} of what is no larger'
+    if not all(clearly_behind(v, o, error, margin) for o in others): return ''
+    return f'divergence {v.mean():.3g} on {len(v)} samples, not clearly below the {self.losses(rivals[-1]).mean():.3g} of what is no larger'
 
 # %% ../../nbs/run/01_trial.ipynb #c012
 class Exporter:

@@ -21,8 +21,8 @@ from .iqp import pair_terms
 class LossModel:
     "Posterior over the losses of options and of pairs of layers: the measured ones are its mean before the first record."
     most = 256 # records that it is fitted to: the better half and the latest, so that an episode costs the same however many there were
-    globals_,scales,rhos,noises = .5,(.1,.3,.8),(.05,.2,.5),(.02,.08,.25) # standard deviations: of the common factor; tried for options, pairs, and the misfit, all relative to the loss
-    alikes,own,kinds = (0.,.5,.8),.05,6 # tried for the correlation of the misfits of two strategies, for each layer in which they differ; share of a misfit that is the strategy's own; sets of deviations that are kept
+    globals_,scales,rhos,noises = .5,(.1,.35,1.2),(.05,.2,.5),(.02,.1,.4) # standard deviations: of the common factor; tried for options, pairs, and the misfit, all relative to the loss
+    alikes,own,kinds = (0.,.5,.8),.05,10 # tried for the correlation of the misfits of two strategies, for each layer in which they differ; share of a misfit that is the strategy's own; sets of deviations that are kept
     def __init__(self,
         loss:np.ndarray, # [L,K] measured; infinite where there is no option
         order:np.ndarray=None, # [L,K] width of each option, so that a wider one never loses more; None: as they are
