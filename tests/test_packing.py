@@ -4,6 +4,7 @@ import numpy as np, pytest
 from hypothesis import given, strategies as st
 import quantnb, mindspore as ms
 import onnx # after MindSpore
+from onnx import numpy_helper as onp
 from mindspore import nn
 from quantnb.all import *
 from quantnb.deploy.packing import PARTS, Packing, pack, unpack, which_pay
@@ -56,6 +57,13 @@ def test_files_are_of_the_promised_size_and_the_same_network(tmp_path):
     r = ex.check(s, dict(onnx=tmp_path/'model.onnx'), [(xs,)])['onnx']; assert r['agreement']==1., r
     np.testing.assert_array_equal(b.open(s).run(None, {b.o.inputs[0].name:xs})[0], packed)
     off = wide_task(weight_storage='int8'); assert storage_of(off.config) is None; assert open_engine(off).builder.size(s)==whole.size(s)
+
+def test_a_file_holds_no_scale_that_is_a_product_of_two_it_has():
+    e = open_engine(wide_task()); ps = [l.path for l in e.graph.quantizable]; b = e.builder; whole = QdqBuilder(b.o, b.q); s = Strategy.uniform(ps, 8, 8); feed = {b.o.inputs[0].name:nets.t(70, 8, seed=1).asnumpy()}
+    m,plain = b.build(s),whole.build(s); g = onnx.load_from_string(m).graph; made = [n for n in g.node if n.op_type=='Mul' and n.output[0] in b.products]
+    every = {i.name:onp.to_array(i) for i in onnx.load_from_string(plain).graph.initializer}; assert {every[n.output[0]].size for n in made}=={150, 300} and len(m)==b.size(s) and 1200<len(plain)-len(m)<4*450
+    np.testing.assert_array_equal(session(m).run(None, feed)[0], session(plain).run(None, feed)[0]); assert integer_macs(m, b.o)==integer_macs(plain, b.o)
+    for n in made: np.testing.assert_array_equal(every[n.input[0]]*every[n.input[1]], every[n.output[0]])
 
 def test_openvino_gives_the_same_answers():
     pytest.importorskip('openvino')

@@ -34,12 +34,11 @@ def engines(tied):
 @pytest.mark.parametrize('tied', [False,True])
 def test_a_table_has_the_same_numbers_everywhere_and_the_size_that_was_promised(tied):
     net,g,e,q = engines(tied); by = {l.path:l for l in g.layers}; table = by['words.embedding_table']
-    assert by['places.embedding_table'].reason=='embedding: its index is a constant' and not by['places.embedding_table'].counts
-    if tied: assert table.kind=='dense' and by['words.embedding_table:lookup'].reason.startswith('embedding: it reads the integers') and len(g.quantizable)==2
+    if tied: assert table.kind=='dense' and by['words.embedding_table:lookup'].reason.startswith('embedding: it reads the integers') and len(g.quantizable)==3
     else: assert table.kind=='embedding' and table.quantizable and table.macs==0 and (table.c_out, table.c_in)==(1000, 48)
     cost = CostModel(g.layers); floats = len(e.builder.build()); assert cost.params==sum(l.n+l.bias for l in g.quantizable)
     for w in (2, 3, 4, 5, 8, 16):
-        s = Strategy.uniform(g.quantizable, w, 8); assert tied or s['words.embedding_table']==Bits(w, 32)
+        s = Strategy.uniform(g.quantizable, w, 8); assert s['places.embedding_table']==Bits(w, 32) and (tied or s['words.embedding_table']==Bits(w, 32))
         a,m = e.answers(s)[0],q.answers(s)[0]; blob = e.builder.build(s)
         mindir = load(to_mindir(e.quantizer, s)); y = np.concatenate([mindir(ms.Tensor(b[0])).asnumpy() for b in e.quantizer.inputs])
         assert (abs(a-m)>1e-5*abs(m).max()).mean()<.01 and (abs(y-m)>1e-5*abs(m).max()).mean()<.01 and abs(a-e.answers(None)[0]).max()>0
@@ -47,6 +46,29 @@ def test_a_table_has_the_same_numbers_everywhere_and_the_size_that_was_promised(
         held = {t.name:t for t in onnx.load_from_string(blob).graph.initializer}
         assert not any(t.data_type==onnx.TensorProto.FLOAT and np.prod(t.dims)>=1000*48 for t in held.values()), 'no float copy of the table'
         assert sum(np.prod(t.dims) for t in held.values())<1.2*sum(l.n for l in g.quantizable), 'the integers lie in the file once'
+
+class Places(nn.Cell):
+    "Positions up to a length, and one vector for all words."
+    def __init__(self, n=64, k=48):
+        super().__init__()
+        self.places,self.kind,self.mix = nn.Embedding(n, k),nn.Embedding(2, k),nn.Dense(k, k)
+    def construct(self, x): # [N,T,k]
+        return self.mix(x+self.places(ops.arange(x.shape[1]).expand_dims(0))*10+self.kind(ops.zeros((x.shape[0],x.shape[1]), ms.int32)))
+
+def test_positions_are_looked_up_as_integers_and_only_those_that_a_file_can_reach():
+    ms.set_seed(0); net = Places().set_train(False); xs = [rng.normal(size=(3,8,48)).astype(np.float32) for _ in range(4)]; x = ms.Tensor(xs[0])
+    g = select(read_graph(net, x)); by = {l.path:l for l in g.layers}; assert [l.path for l in g.quantizable]==['places.embedding_table','mix']
+    assert by['kind.embedding_table'].reason=='embedding: its index is a constant' and not by['kind.embedding_table'].counts
+    e,q = OrtEngine(net, g, (x,)),QuantNet(net, g, (x,)); run = lambda n: [n(ms.Tensor(b)) for b in xs]; e.calibrate(run); q.calibrate(run)
+    held = lambda s: {t.name:(tuple(t.dims), t.data_type) for t in onnx.load_from_string(e.builder.build(s)).graph.initializer if t.name.startswith(('places','n')) and len(t.dims)==2 and 48 in t.dims and t.dims!=[48,48]}
+    long = rng.normal(size=(2,20,48)).astype(np.float32); near = lambda a,b: np.testing.assert_allclose(a, b, atol=1e-4*abs(b).max())
+    for rows in (8, 64): # the calibrated length alone, then any
+        for w in (4, 8, 16):
+            s = Strategy.uniform(g.quantizable, w, 8); net8,sim = e.net(s),q.net(s); near(net8(x).asnumpy(), sim(x).asnumpy())
+            tables = held(s); assert onnx.TensorProto.FLOAT not in {t for _,t in tables.values()} and (w!=8 or [d for d,_ in tables.values()]==[(rows,48)]), tables
+            if rows==64: near(net8(ms.Tensor(long)).asnumpy(), sim(ms.Tensor(long)).asnumpy())
+            near(load(to_mindir(e.quantizer, s))(x).asnumpy(), sim(x).asnumpy())
+        near(e.net(None)(ms.Tensor(long)).asnumpy(), net(ms.Tensor(long)).asnumpy()) # from here on its graph takes any length
 
 def test_a_table_in_an_onnx_file(tmp_path):
     net,g,e,_ = engines(False); f = tmp_path/'net.onnx'; f.write_bytes(e.builder.build()); file = OnnxFile(f); file.read((batches[0],))
@@ -58,9 +80,9 @@ def test_a_table_in_an_onnx_file(tmp_path):
 
 def test_a_table_takes_one_step_and_counts_only_where_it_takes_part():
     _,g,_,_ = engines(False); a,b = QuantRLCodec(g.layers, [2,4,8], [4,8]),QuantRLCodec(g.layers, [2,4,8]); table = 'words.embedding_table'
-    assert [s.what for s in a.steps if s.path==table]==[s.what for s in b.steps if s.path==table]==['w'] and len(a)==1+2*2 and len(b)==3
-    assert all(s[table].a==32 for c in (a,b) for s in c.strategies()) and QuantRLCodec(g.layers, [2,4,8], pin={table: 4}).decode([0,0])[table]==Bits(4, 32)
-    without = select(g, embeddings=False); assert CostModel(without.layers).params==CostModel(g.layers).params-48000 and 'read by index' in without.layer(table).reason
+    assert [s.what for s in a.steps if s.path==table]==[s.what for s in b.steps if s.path==table]==['w'] and len(a)==2+2*2 and len(b)==4
+    assert all(s[table].a==32 for c in (a,b) for s in c.strategies()) and QuantRLCodec(g.layers, [2,4,8], pin={table: 4}).decode([0]*3)[table]==Bits(4, 32)
+    without = select(g, embeddings=False); assert CostModel(without.layers).params==CostModel(g.layers).params-48000-16*48 and 'read by index' in without.layer(table).reason
 
 @pytest.mark.parametrize('engine', ['onnxruntime','mindspore'])
 def test_a_search_gives_a_table_a_width(tmp_path, engine):

@@ -12,7 +12,7 @@ import mindspore as ms # before onnx
 from fastcore.basics import patch
 from mindspore import nn
 from ..types import *
-from ..rows import COMPARED_ROWS, WORK, cut, join, row_count
+from ..rows import COMPARED_ROWS, WORK, cut, give_back, join, row_count
 from ..quant.observe import NotFinite, Observer
 from ..quant.recipe import Recipe
 from ..graph.ir import *
@@ -38,7 +38,7 @@ class OrtEngine(Engine):
         workers:int=2, # Sessions of one thread each that share a batch
     ):
         self.like,self.inputs,self.names,self.workers,self.fed_inputs = net,inputs,names,workers,[]
-        self.sim = QuantNet(net, graph, inputs, names, recipe)
+        self.sim = QuantNet(net, graph, inputs, names, recipe); let_go(self.sim.cell)
         self.graph,self.quantizer,self.meter = self.sim.graph,self.sim.quantizer,Meter()
         self._reference = None
     name,storage = 'onnxruntime',STORAGE['packed'] # how its files hold narrow weights; the opener of the engine may change it before calibration
@@ -106,8 +106,9 @@ def calibrate(self:OrtEngine,
     except Exception as x: # what the graphs refuse, the simulation may take; a fault of the user's own is met again there
         log.info('the calibration runs on the simulation: %s: %s', type(x).__name__, x); res = self.sim.calibrate(run)
     self.sim.forget(); q = self.quantizer; q.apart |= self.deployed.called
-    if q.transform(res) or any(q.params[k] is not v for k,v in before.items()): self.sim.write(q.params); return self.calibrate(run) # graphs of the transformed network
-    return res
+    if not q.transform(res) and all(q.params[k] is v for k,v in before.items()): return res
+    self.sim.write(q.params); self.deployed = None; before.clear(); res.clear(); give_back() # statistics and graphs of the network as it was
+    return self.calibrate(run)
 
 # %% ../../nbs/deploy/04_engine.ipynb #c006
 @patch(as_prop=True)

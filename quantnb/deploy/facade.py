@@ -13,6 +13,7 @@ import psutil
 from dataclasses import replace
 from fastcore.basics import patch
 from mindspore import nn, ops
+from mindspore.common.api import _pynative_executor
 from pathlib import Path
 from ..types import *
 from ..rows import WORK, give_back, rows_that_fit
@@ -77,6 +78,13 @@ def _known(layers, graph):
 
 _np = {1:np.float32, 10:np.float16, 7:np.int64, 6:np.int32, 9:np.bool_, 5:np.int16, 3:np.int8, 2:np.uint8} # ONNX's numbers of types
 
+def _answered(cell, args, kwargs):
+    "What a part returns; in PyNative, as a compiled part would hold the memory of all its tensors from then on."
+    mode = ms.get_context('mode')
+    try: ms.set_context(mode=ms.PYNATIVE_MODE); r = cell(*args, **kwargs); _pynative_executor.sync(); return r
+    except Exception: ms.set_context(mode=mode); return cell(*args, **kwargs) # what runs only as a compiled graph
+    finally: ms.set_context(mode=mode)
+
 # %% ../../nbs/deploy/03b_facade.ipynb #c011
 class Entry:
     "One callable part of the network as a graph; `path` is '' for the network itself."
@@ -101,7 +109,7 @@ class Entry:
         self.builder = QdqBuilder(self.float, quantizer, storage, self.inputs, weight_dtype)
         tensors = {n.name: n.ins[1-self.builder.side[n.name]] for n in self.builder.ops if n.name in self.builder.path and n.name not in self.builder.tables}
         self.entering = [(self.builder.path[n], t) for n,t in tensors.items()] # layer path, tensor that enters one of its calls
-        if answer is None: answer = cell(*_fill(self.args, it := iter(self.example)), **_fill(self.kwargs, it))
+        if answer is None: answer = _answered(cell, _fill(self.args, it := iter(self.example)), _fill(self.kwargs, it))
         outs = []; self.template = _take_tensors(answer, outs)
         self.first = [np.asarray(o.asnumpy()) for o in outs]
     def _read(self, quantizer, graph, other):

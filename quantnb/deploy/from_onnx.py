@@ -405,7 +405,7 @@ def no_table(self:_FromFile, n):
     o = self.o; w = o.init[n.input[0]]
     if w.ndim!=2 or _attr(n, 'axis', 0) not in (0,-2) or o.source(n.input[0])[1]: return FLOAT_TABLE+'what is looked up is not its rows'
     if w.dtype!=np.float32: return FLOAT_TABLE+f'its values are {w.dtype}'
-    if n.input[1] in o.init: return FLOAT_TABLE+'its index is a constant'
+    if n.input[1] in o.init and not in_order(o.init[n.input[1]]): return FLOAT_TABLE+'its index is a constant'
     if not np.isfinite(w).all(): raise InputError(f'{self.path}: the table {self.label.get(n.input[0]) or n.input[0]} holds NaN or infinite values', 'check the file')
     return ''
 

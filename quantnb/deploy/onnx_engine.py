@@ -13,7 +13,7 @@ from dataclasses import replace
 from fastcore.basics import patch
 from pathlib import Path
 from ..types import *
-from ..rows import COMPARED_ROWS, WORK, cut, join, row_count, rows_that_fit
+from ..rows import COMPARED_ROWS, WORK, cut, give_back, join, row_count, rows_that_fit
 from ..config import did_you_mean
 from ..graph.ir import *
 from ..quant.observe import NotFinite, Observer
@@ -282,7 +282,7 @@ def calibrate(self:FileEngine,
         if d.watch: self.net()(*self.inputs) # layers that calibration never reached
     finally: d.watch = d.watching = None; m.recorded(); m.calls,m.samples = before
     self.quantizer.calibrated(obs, ins or [self.inputs])
-    if self.quantizer.transform(obs): self.renew(); return self.calibrate(run)
+    if self.quantizer.transform(obs): self.renew(); obs.clear(); del d; give_back(); return self.calibrate(run)
     return obs
 
 # %% ../../nbs/deploy/04a_onnx_engine.ipynb #c019a

@@ -15,7 +15,7 @@ from onnx import TensorProto as TP, helper as oh
 from ..types import *
 from .onnx import *
 from .qdq import *
-from .qdq import Piece, _field, _wide
+from .qdq import Piece, _field, _node, _wide
 
 # %% ../../nbs/deploy/01a_packing.ipynb #c006
 PARTS = {2:(2,), 3:(2,1), 4:(4,), 5:(4,1), 6:(4,2), 7:(4,2,1)} # width of a weight to the widths of its parts
@@ -112,7 +112,7 @@ def which_pay(
 
 # %% ../../nbs/deploy/01a_packing.ipynb #c028
 class Packing:
-    "Packs the weights below 8 bits of a file, where that makes it smaller."
+    "Packs the weights below 8 bits of a file, and takes out the scales of biases, where that makes it smaller."
     def __call__(self,
         b:QdqBuilder,
         nodes:list, # `Piece`s of a graph
@@ -126,6 +126,9 @@ class Packing:
             pieces,bytes_,more,_ = narrow[k]; first += pieces; bits,_,make = b.narrow[k]
             for j,t in enumerate(bytes_): consts[b.constant(t, lambda make=make, bits=bits, j=j: pack(make(), bits)[j])] = 1
             for t,a in more.items(): consts[b.constant(t, lambda a=a: a)] = 1
+        for k in [k for k in consts if k in b.products]:
+            p = _node('Mul', b.products[k], k)
+            if len(p.bytes)<b.size_of(k): first.append(p); del consts[k]
         return [*first, *nodes],list(consts)
     def operators(self, name, bits, shape):
         "Pieces that unpack a weight, shapes of its bytes, further constants, bytes that a file saves without the tables."

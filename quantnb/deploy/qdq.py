@@ -143,7 +143,7 @@ class QdqBuilder:
         self.gathers = {n.name:g for n in self.ops if n.op=='Gather' and (g := _taker(o.node(n.name)))}
         self.twin = {w:s for w in self.weight for s,views in [o.source(w)] if [v.op_type for v,_ in views]==['Transpose'] and o.init[w].ndim==2 and any(u.name in self.gathers for u in self.users.get(s, ()))} # what a product reads, to the same table that rows are looked up in: the file holds it once
         self.clip = {n.name:self._limits(n) for n in self.ops if n.op in CLIP}
-        self.inits,self.ids,self.chan,self.known,self.narrow,self.makers,self.kept = {},{},{},{},{},{},Kept() # large constants are made again where memory is short
+        self.inits,self.ids,self.chan,self.known,self.narrow,self.products,self.makers,self.kept = {},{},{},{},{},{},{},Kept() # large constants are made again where memory is short
         self.io = [v.SerializeToString() for v in o.inputs],[v.SerializeToString() for v in o.outputs]
         self.inputs,self.ranges = inputs,None
         self.opset = next(i.version for i in onnx.ModelProto.FromString(o.head).opset_import if i.domain in ('','ai.onnx'))
@@ -317,7 +317,7 @@ def array(self:QdqBuilder, name):
 def drop(self:QdqBuilder, key:str):
     "Forget the constants of weights that were made for one strategy."
     own = lambda k: f'~{key}' in k and (k.endswith((f'~{key}',f'~{key}u')) or f'~{key}:' in k)
-    for d in (self.inits,self.makers,self.narrow):
+    for d in (self.inits,self.makers,self.narrow,self.products):
         for k in [k for k in d if own(k)]: del d[k]
     self.kept.forget(own)
 
@@ -459,12 +459,13 @@ def bias(self:_Out, n, bias):
 def bias32(self:_Out, n, bias):
     "The bias as int32, with the scale of the products it is added to."
     b,bits = self.b,self.p.bits[n.name]; name,make = self.bias(n.name, bias)
-    g = self.p.want[n.ins[0]][n.name]; k = self.grid(g)[0]; key = f'{name}:{k}'
+    g = self.p.want[n.ins[0]][n.name]; k,scale,_ = self.grid(g); key = f'{name}:{k}'
     ids = b.channels(n.ins[1])[1]
     def both():
         s = np.float64(g.scale)*(b.q.weight(b.path[n.name], bits.w).scale.ravel()[ids]/_wide(bits.w)).astype(np.float64)
         return np.clip(np.rint(make()/s), -2**31+1, 2**31-1).astype(np.int32),s.astype(np.float32)
     if key not in b.inits: v = both(); b.constant(key, lambda: v[0]); b.constant(key+':s', lambda: v[1])
+    b.products[key+':s'] = scale,self.scales(n.ins[1], bits.w)[0] # of which it is the product: a file need not hold it
     self.used[key] = self.used[key+':s'] = 1
     z = self.const(f'zeros:{len(ids)}b', lambda: np.zeros(len(ids), np.int32))
     return self._once(f'{n.name}:b', lambda: self.node('DequantizeLinear', [key, key+':s', z], f'{n.name}:b', 0))

@@ -100,7 +100,7 @@ def open(self:Walk, s:Stretch):
             elif i in o.init: consts[b.constant(i, lambda i=i: o.init[i])] = 1
             elif i in s.reads: ins[i] = i
     info = lambda t, of: oh.make_tensor_value_info(t, o.types.get(of, TP.FLOAT), None).SerializeToString()
-    res = b.run_pieces(nodes, list(consts), [info(t, i) for t,i in ins.items()], [info(t, t) for t in s.gives], threads=min(4, len(os.sched_getaffinity(0)))),list(ins)
+    res = b.run_pieces(nodes, list(consts), [info(t, i) for t,i in ins.items()], [info(t, t) for t in s.gives], threads=min(4, len(os.sched_getaffinity(0))), arena=False),list(ins) # all stretches stay open: each would keep the memory of its activations
     if self.room or self.kept: self.opened[at] = res
     return res
 

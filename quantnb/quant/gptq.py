@@ -175,10 +175,12 @@ class Gptq:
         damping:float=.01, # Share of the mean energy that is added to the diagonal
         sweeps:int=3, # Of coordinate descent, at most; 0 for GPTQ alone
         candidates:int=60, # Scales that are tried
-    ): self.damping,self.sweeps,self.candidates = damping,sweeps,candidates; self._last = None,None
+    ): self.damping,self.sweeps,self.candidates = damping,sweeps,candidates
+    _last = None,None,None # of all layers together: each has a `Gptq` of its own, and float64 moments with their factor are three times what calibration keeps
     def known(self, m): # the factor serves all widths
-        if self._last[0] is not m: H = damped(m.H, self.damping); self._last = m,(H, *factor(H))
-        return self._last[1]
+        m_,damping,res = Gptq._last
+        if m_ is not m or damping!=self.damping: Gptq._last = None,None,None; H = damped(m.H, self.damping); res = H,*factor(H); Gptq._last = m,self.damping,res
+        return res
     def __call__(self,
         w:np.ndarray, # Weight, any shape
         bits:int, # 2 to 8, or 16

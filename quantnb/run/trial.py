@@ -405,7 +405,7 @@ def _simulated(self:Exporter, strategy, batches, seconds):
         for xs in batches:
             res.append(sim.forward(*xs)); begun = begun or time.monotonic() # the first forward compiles
             if time.monotonic()-begun>seconds or sum(o.nbytes for r in res for o in r)>WORK//2: break
-    finally: sim.meter.calls,sim.meter.samples = calls,samples; sim.net(None); give_back()
+    finally: sim.meter.calls,sim.meter.samples = calls,samples; sim.net(None); (sim is self.engine) or let_go(sim.cell); give_back()
     return res
 
 @patch
@@ -421,6 +421,7 @@ def _check_mindir(self:Exporter, strategy, file, inputs, batches, seconds):
     for k,w in enumerate(want):
         a.update(w, as_arrays(net(*part(k*n)))); begun = begun or time.monotonic()
         if time.monotonic()-begun>seconds/2: break
+    let_go(net)
     return worst({n:a.result})
 
 # %% ../../nbs/run/01_trial.ipynb #c018

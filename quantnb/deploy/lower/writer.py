@@ -69,7 +69,7 @@ class Lowering:
         self.node,self.node2 = None,None # the node being lowered, and the same in `ir2`
         self.names = {} # value of the IR to tensor of the graph
         self._folded,self._taken,self._named = {},collections.Counter(),collections.Counter()
-        self.path,self.tables = {i:l.path for l in ir.layers for i in l.nodes},{i:l.path for l in ir.layers if l.table for i in l.nodes}
+        self.path,self.tables = {i:l.path for l in ir.layers for i in l.nodes},{i:l.path for l in ir.layers if l.table for i in l.nodes}; self.looked = {i for l in ir.layers if l.table and l.quantizable for i in l.nodes}
         self.free = free_dimensions(ir, ir2); self.graph.symbols = {s:at for s,(at,_,_) in self.free.items()}
         for k,i in enumerate(ir.inputs): self._input(k, i)
     def _input(self, k, i):
@@ -150,7 +150,9 @@ def __call__(self:Lowering,
     ins = [i.tensor if isinstance(i, Operand) else i for i in ins]
     ins = [i if isinstance(i, str) else '' if i is None else self.add(_array(i)) for i in ins]
     while ins and not ins[-1]: ins.pop()
-    const,key = bool(ins) and all(i in self.graph.init or not i for i in ins),(name, *ins, outs, repr(sorted(attrs.items())))
+    const,keep = bool(ins) and all(i in self.graph.init or not i for i in ins),name=='Gather' and self.node is not None and self.node.id in self.looked
+    if const and keep: ins,const = self.rows(*ins),False
+    key = (name, *ins, outs, repr(sorted(attrs.items())))
     if const and key in self._folded: return self._folded[key]
     path = (self.path if name in ('Conv','MatMul','Gemm') else self.tables if name=='Gather' and ins[0] in self.graph.init else {}).get(self.node.id) if self.node is not None else None
     base = f'n{self.node.id}' if self.node is not None else 'n'
@@ -161,6 +163,13 @@ def __call__(self:Lowering,
         self.graph.nodes.append(n)
         if path: self.graph.layers.setdefault(path, []).append(n.name)
     return names[0] if outs==1 else tuple(names)
+
+@patch
+def rows(self:Lowering, table, index):
+    "A table with a width stays one where its index is a constant of the file: the rows from the first to the last that is taken, and the index among them."
+    i = self.graph.init[index]; a,b = int(i.min()),int(i.max())+1
+    if a<0 or b-a==len(self.graph.init[table]): return [table,index]
+    return [self.Slice(table, np.array([a]), np.array([b]), np.array([0])), self.add(i-i.dtype.type(a))]
 
 @patch
 def fold(self:Lowering, n):
