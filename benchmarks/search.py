@@ -6,8 +6,8 @@
 and 200 evaluations; the test images are shown to those strategies only. They are the 10,000 official ones (`--data`: folder of the idx files), since
 2000 cannot tell strategies apart that differ by a tenth of a point. RandomSearch and HAQ have the budget's projection, but none of the structured
 strategies that the others start from. *planted*: small residual networks of numpy whose 4096 strategies are all evaluated, so that the optimum is known;
-the agent's settings were chosen on others than 12 to 17. *racing*: searches of the first kind on the
-MobileNet-like network at 2.5 bits are replayed with a race on the 128 remembered samples: how many are dropped, and whether the best is among them."""
+the agent's settings were chosen on others than 60 to 79. *racing*: searches of the first kind at 2.5 bits, with
+evaluations of 2000 images, are replayed with the races of the pipeline: how many are dropped, what they cost, and whether the best is among those that are kept."""
 import argparse, json, os, sys, tempfile, time
 os.environ.setdefault('OMP_NUM_THREADS', '1'); os.environ.setdefault('GLOG_v', '3')
 from pathlib import Path
@@ -16,7 +16,9 @@ import quantnb, mindspore as ms
 from quantnb.all import *
 from dataclasses import replace
 from quantnb.run.history import environment
+from quantnb.compare import row_losses
 from quantnb.paired import clearly_behind
+from quantnb.quant.race import Race
 
 here = Path(__file__).resolve().parent; sys.path[:0] = [str(here)]
 import quantizer_nets as zoo
@@ -88,23 +90,34 @@ def curves(results, save, a):
             for name,seed in todo:
                 if time.time()-begun>a.seconds: break
                 ss,vs,own,paid = run(name, b.problem, lambda s: b(s)['divergence'], seed, n); at = {str(k): int(np.argmin(vs[:max(1, k-paid)])) for k in checks} # what the pairs have cost is taken off
-                r['runs'][f'{name} {seed}'] = dict(best=np.minimum.accumulate(vs).tolist(), accuracy={k: b(ss[i])['accuracy'] for k,i in at.items()}, test={k: b(ss[i], 'test')['accuracy'] for k,i in at.items()}, strategy=ss[at[str(checks[-1])]].to_json(), own_seconds=own/len(vs), pairs_paid=paid)
+                r['runs'][f'{name} {seed}'] = dict(best=np.minimum.accumulate(vs).tolist(), accuracy={k: b(ss[i])['accuracy'] for k,i in at.items()}, test={k: b(ss[i], 'test')['accuracy'] for k,i in at.items()}, test_divergence={k: b(ss[i], 'test')['divergence'] for k,i in at.items()}, strategy=ss[at[str(checks[-1])]].to_json(), own_seconds=own/len(vs), pairs_paid=paid)
                 save(); t = r['runs'][f'{name} {seed}']; print(net, setting, name, seed, {k: (round(t['best'][min(int(k), len(vs))-1], 5), t['test'][k]) for k in t['test']}, f'{1e3*t["own_seconds"]:.0f} ms, {time.time()-begun:.0f} s', flush=True)
 
-def raced(sizes, values, losses, evaluation, error=.1):
-    "Replay of a search, as the pipeline races: a candidate that is behind the best that is no larger, on the remembered samples, costs these alone."
-    known,images,rows = [],0,len(losses[0])
+def raced(sizes, rows, losses, blocks=100, error=.2, margin=.02):
+    "Replay of a search, as the pipeline races against the best that is no larger: on the remembered samples [K,R], then on the evaluation's [K,N] while it runs."
+    n,values,parts = losses.shape[1],losses.mean(1),losses.reshape(len(losses), blocks, -1).mean(2); known,images = [],[]
     for k in range(len(values)):
-        rival = min((j for j in known if sizes[j]<=sizes[k]), key=lambda j: values[j], default=None); images += rows
-        if rival is None or not clearly_behind(losses[k], losses[rival], error): known.append(k); images += evaluation
-    return dict(episodes=len(values), dropped=len(values)-len(known), images=images, all_images=len(values)*(rows+evaluation), best=min(values[k] for k in known), best_of_all=min(values), rows=rows, evaluation=evaluation)
+        rival = min((j for j in known if sizes[j]<=sizes[k]), key=lambda j: values[j], default=None); cost,behind = rows.shape[1],False
+        if rival is not None:
+            behind = clearly_behind(rows[k], rows[rival], error, margin)
+            for look in () if behind else Race.looks:
+                if behind := clearly_behind(parts[k,:look], parts[rival,:look], error, margin): cost += look*n//blocks; break
+        if not behind: known.append(k); cost += n
+        images.append(cost)
+    return dict(episodes=len(values), dropped=len(values)-len(known), images=sum(images), all_images=len(values)*n, median=float(np.median(images))/n, best=float(min(values[k] for k in known)), best_of_all=float(values.min()), rows=rows.shape[1], evaluation=n)
 
 def racing(results, save, a):
-    r = results.setdefault('racing', {}); todo = [(k, s) for s in range(a.seeds) for k in a.algorithms if get_algorithm(k).races and f'{k} {s}' not in r]; begun = time.time(); b = Bench('mobilenet', 'W 2.5', a.cache, fashion.images({}, 'test')) if todo else None
-    for name,seed in todo:
-        if time.time()-begun>a.seconds: break
-        ss,vs,*_ = run(name, b.problem, lambda s: b(s)['divergence'], seed, a.evaluations)
-        r[f'{name} {seed}'] = raced([b.problem.cost.size(s) for s in ss], vs, [b.engine.losses_of(s) for s in ss], len(b.data['search'][0])); save(); print('racing', name, seed, r[f'{name} {seed}'], flush=True)
+    r = results.setdefault('racing', {}); begun = time.time()
+    for net in a.nets:
+        todo = [(k, s) for s in range(a.seeds) for k in a.algorithms if get_algorithm(k).races and f'{net} {k} {s}' not in r]; b = Bench(net, 'W 2.5', a.cache, fashion.images({}, 'test'), 2000) if todo else None
+        for name,seed in todo:
+            if time.time()-begun>a.seconds: break
+            of = {}
+            def value(s): # the losses are kept for the replay
+                if s not in of: of[s] = row_losses((b.float['search'],), (b.logits(s, 'search'),), b.engine.kinds)
+                return float(of[s].mean())
+            ss,*_ = run(name, b.problem, value, seed, a.evaluations)
+            r[f'{net} {name} {seed}'] = raced([b.problem.cost.size(s) for s in ss], np.array([b.engine.losses_of(s) for s in ss]), np.array([of[s] for s in ss])); save(); print('racing', net, name, seed, r[f'{net} {name} {seed}'], flush=True)
 
 class Planted:
     "A residual network of numpy with six layers, four widths each: what quantizing does to it is run, not assumed, and all 4096 strategies are known."
@@ -137,7 +150,7 @@ def planted(results, save, a):
 
 if __name__=='__main__':
     p = argparse.ArgumentParser(description=__doc__.split('\n')[0]); p.add_argument('--part', nargs='*', default=['curves','planted'], choices=['curves','planted','racing']); p.add_argument('--nets', nargs='*', default=['mobilenet','resnet14','vit','fashion']); p.add_argument('--settings', nargs='*', default=list(SETTINGS))
-    p.add_argument('--algorithms', nargs='*', default=list(ALGORITHMS)); p.add_argument('--evaluations', type=int, default=200); p.add_argument('--seeds', type=int, default=5); p.add_argument('--planted', nargs='*', type=int, default=[*range(6),*range(12,18)]); p.add_argument('--seconds', type=float, default=500); p.add_argument('--data', default=DATA); p.add_argument('--cache', default=str(Path(tempfile.gettempdir())/'quantnb-search')); p.add_argument('--out', type=Path, default=here/'search.json'); a = p.parse_args()
+    p.add_argument('--algorithms', nargs='*', default=list(ALGORITHMS)); p.add_argument('--evaluations', type=int, default=200); p.add_argument('--seeds', type=int, default=5); p.add_argument('--planted', nargs='*', type=int, default=[*range(6),*range(12,18),*range(60,80)]); p.add_argument('--seconds', type=float, default=500); p.add_argument('--data', default=DATA); p.add_argument('--cache', default=str(Path(tempfile.gettempdir())/'quantnb-search')); p.add_argument('--out', type=Path, default=here/'search.json'); a = p.parse_args()
     results = json.loads(a.out.read_text()) if a.out.exists() else {}; results['environment'] = environment()
     def save(): write_atomic(a.out, json.dumps(clean(results), indent=1)+'\n')
     if 'curves' in a.part: curves(results, save, a)

@@ -390,7 +390,7 @@ class Search(Section):
     latency_threshold:Positive|None=None # Milliseconds at most, or a share of float's latency
     latency_threshold_mode:Literal['absolute','relative']='absolute' # 'relative': a share of float's latency on the same device; 1 is never slower than float
     acc_confidence:Annotated[float, Field(gt=.5, lt=1)]=.95 # Confidence with which the drop is bounded and a floor must be kept
-    racing:bool=True # Whether a candidate that is clearly behind better and smaller ones is dropped before it is evaluated
+    racing:bool=True # Whether a candidate that is behind better and smaller ones is dropped, before it is evaluated or on the way
     max_seconds:Positive|None=None # Time for the episodes; what comes at the end is not in it
     compress_threshold:NotNegative|None=None # Percent of the size that must go
     enforce_constraint:bool=True # Lower bits until `compress_threshold` holds
