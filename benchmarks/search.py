@@ -90,8 +90,8 @@ def curves(results, save, a):
             for name,seed in todo:
                 if time.time()-begun>a.seconds: break
                 ss,vs,own,paid = run(name, b.problem, lambda s: b(s)['divergence'], seed, n); at = {str(k): int(np.argmin(vs[:max(1, k-paid)])) for k in checks} # what the pairs have cost is taken off
-                r['runs'][f'{name} {seed}'] = dict(best=np.minimum.accumulate(vs).tolist(), accuracy={k: b(ss[i])['accuracy'] for k,i in at.items()}, test={k: b(ss[i], 'test')['accuracy'] for k,i in at.items()}, test_divergence={k: b(ss[i], 'test')['divergence'] for k,i in at.items()}, strategy=ss[at[str(checks[-1])]].to_json(), own_seconds=own/len(vs), pairs_paid=paid)
-                save(); t = r['runs'][f'{name} {seed}']; print(net, setting, name, seed, {k: (round(t['best'][min(int(k), len(vs))-1], 5), t['test'][k]) for k in t['test']}, f'{1e3*t["own_seconds"]:.0f} ms, {time.time()-begun:.0f} s', flush=True)
+                r['runs'][f'{name} {seed}'] = dict(best=[[k+1, v] for k,v in enumerate(np.minimum.accumulate(vs).tolist()) if k==0 or v<min(vs[:k])], evaluations=len(vs), accuracy={k: b(ss[i])['accuracy'] for k,i in at.items()}, test={k: b(ss[i], 'test')['accuracy'] for k,i in at.items()}, test_divergence={k: b(ss[i], 'test')['divergence'] for k,i in at.items()}, strategy=ss[at[str(checks[-1])]].to_json(), own_seconds=own/len(vs), pairs_paid=paid)
+                save(); t = r['runs'][f'{name} {seed}']; print(net, setting, name, seed, {k: (round(min(vs[:int(k)]), 5), t['test'][k]) for k in t['test']}, f'{1e3*t["own_seconds"]:.0f} ms, {time.time()-begun:.0f} s', flush=True)
 
 def raced(sizes, rows, losses, blocks=100, error=.2, margin=.02):
     "Replay of a search, as the pipeline races against the best that is no larger: on the remembered samples [K,R], then on the evaluation's [K,N] while it runs."
