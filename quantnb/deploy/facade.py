@@ -172,7 +172,7 @@ def check(self:Entry,
 
 # %% ../../nbs/deploy/03b_facade.ipynb #c014
 class Sessions:
-    "Open sessions of the last strategies, the least recently used closed first. What is open counts with its constants, as the kernels keep a packed copy of them."
+    "Open sessions of the last strategies, the least recently used closed first. What is open counts with its constants, as the kernels keep a packed copy of them, and with what lives of one forward."
     def __init__(self,
         limit:int=None, # Bytes; a quarter of the free memory, at most half a gigabyte, if None
         keep:int=3, # Strategies
@@ -184,7 +184,7 @@ class Sessions:
         "Close what takes more than the limit: it is opened again when it is asked for."
         if self.bytes>self.limit: self.clear(); give_back()
     def get(self, key, make, n):
-        "The session under `key` = (entry, strategy, ...); `make` opens it if it is not open yet, and `n` gives the size of its constants in bytes."
+        "The session under `key` = (entry, strategy, ...); `make` opens it if it is not open yet, and `n` gives the bytes that it holds."
         self.groups[key[1:]] = 1; self.groups.move_to_end(key[1:])
         while len(self.groups)>self.keep:
             old,_ = self.groups.popitem(last=False)
@@ -351,9 +351,9 @@ def count(self:Deployed, args, kwargs, path=''):
 @patch
 def session(self:Deployed, e:Entry, strategy, files):
     "The open session of an entry; of a file, if there is one for it."
-    name = files and self.file_name(e); b = e.builder
-    if files and name in files: return self.sessions.get((id(e), strategy, files.id), lambda: session(files[name]), lambda: b.nbytes(b.pieces(strategy)[1])) # a packed file is larger once it is open
-    return self.sessions.get((id(e), strategy, 0), lambda: b.open(strategy), lambda: b.nbytes(b.pieces(strategy)[1]))
+    name = files and self.file_name(e); b = e.builder; n = lambda: b.nbytes(b.pieces(strategy)[1])+e.float.row_bytes*(1 if e.rowwise else max(1, e.float.batch)) # a session keeps the memory of its activations
+    if files and name in files: return self.sessions.get((id(e), strategy, files.id), lambda: session(files[name]), n) # a packed file is larger once it is open
+    return self.sessions.get((id(e), strategy, 0), lambda: b.open(strategy), n)
 
 @patch
 def file_name(self:Deployed, e:Entry)->str:

@@ -665,7 +665,7 @@ def final_table(self:SearchPipeStep,
     "Float, chosen, uniform 8, uniform 4: accuracy of the file on unseen data, size, latency, and why it was not chosen."
     e = self.exporter; plain = {'chosen':best.strategy, **uniforms(self.config, self.graph)}
     def as_delivered(strategy): return delivered if delivered.plain==strategy else self.in_sequence(strategy) if delivered.own else strategy
-    rows = {'float':None, 'chosen':delivered, **{k: as_delivered(s) for k,s in plain.items() if k!='chosen'}}
+    rows = {'float':None, 'chosen':delivered, **{k: as_delivered(s) for k,s in plain.items() if k!='chosen'}}; self.walk = None # nothing else is rounded
     role = next(r for r in ('test','confirm','evaluate') if self.task.has(r)); res = []
     first = {}
     for k,s in rows.items(): first.setdefault(s, k) # the same strategy twice is measured once
