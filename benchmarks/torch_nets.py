@@ -49,11 +49,11 @@ class Fashion(nn.Module):
     def forward(self, x): return self.head(self.sep2(self.res3(self.sep1(self.res2(self.res1(self.stem(x)))))).mean((2,3)))
 
 class Attention(nn.Module):
-    def __init__(self, d, heads): super().__init__(); self.qkv,self.out,self.heads,self.d = nn.Linear(d, 3*d),nn.Linear(d, d),heads,d
+    def __init__(self, d, heads): super().__init__(); self.qkv,self.out,self.soft,self.heads,self.d = nn.Linear(d, 3*d),nn.Linear(d, d),nn.Softmax(-1),heads,d
     def forward(self, x):
-        q,k,v = self.qkv(x).reshape(*x.shape[:2], 3, self.heads, self.d//self.heads).permute(2, 0, 3, 1, 4).unbind(0)
-        a = torch.softmax(q@k.transpose(-1, -2)*(self.d//self.heads)**-.5, -1)
-        return self.out((a@v).transpose(1, 2).reshape(x.shape))
+        y = self.qkv(x).reshape(-1, 16, 3, self.heads, self.d//self.heads).permute(2, 0, 3, 1, 4); q,k,v = y[0],y[1],y[2] # fixed shapes and a module for the softmax: tools that trace with torch.fx need both
+        a = self.soft(q@k.transpose(-1, -2)*(self.d//self.heads)**-.5)
+        return self.out((a@v).transpose(1, 2).reshape(-1, 16, self.d))
 class Layer(nn.Module):
     def __init__(self, d, heads, ff): super().__init__(); self.n1,self.att,self.n2,self.up,self.act,self.down = nn.LayerNorm(d),Attention(d, heads),nn.LayerNorm(d),nn.Linear(d, ff),nn.GELU(),nn.Linear(ff, d)
     def forward(self, x): x = x+self.att(self.n1(x)); return x+self.down(self.act(self.up(self.n2(x))))
