@@ -7,13 +7,14 @@
 
 Each tool has an environment of its own, which knows nothing of quantnb; options of all: [--nets mobilenet resnet14 vit] [--settings 'W 2.5' 'W 3.0'] [--methods …] [--seeds N] [--out benchmarks/search_peers.json].
 Two questions: what a tool's file is worth (its search, its quantizer), and what its choice of widths is worth when quantnb's quantizer carries it out; the last command answers the second one and
-runs the default agent and its integer program with the same budgets. The 2000 test images are shown to the finished networks only. Figures are kept as they come; a second run goes on.
+runs the default agent and its integer program with the same budgets. Evaluations of the seeds are shared, so only the first seed's time counts; all times were taken on a busy machine, `cpu_seconds` least wrongly. The 2000 test images are shown to the finished networks only. Figures are kept as they come; a second run goes on.
 
 *MCT*: candidates of 8 to 2 bits for the weights of each layer, activations 8 bits. Its stock platforms know 8, 4 and 2 bits, so the platform is the stock one (IMX500, version 1.0) with more widths; thresholds of activations are not restricted to
 powers of two. `weights_memory` is the budget. Methods: `PTQ`, all settings as they are; `PTQ, Hessian`, `use_hessian_based_scores`; `PTQ, 512 images`, all calibration images for the sensitivities in place of 32;
 `GPTQ`, the first one's widths, then MCT's gradient-based rounding, 50 epochs. Seeds after the first draw the order of the calibration images.
 *AIMET*: `choose_mixed_precision` takes an accuracy that has to be kept, no budget. It measures each group of quantizers alone at each width, sorts these steps by their score (`accuracy_list`), and goes along that list as far as the accuracy allows.
-Here the same list is followed to the first entry whose weights fit the budget. Scores: SQNR of 128 search images, its own default; or `accuracy`, of all 1000. Per-channel weights, the library's default configuration for that, batch norms folded. After that `SeqMSE` or `AdaRound` or nothing. Nothing in it is random except AdaRound's batches."""
+Here the same list is followed to the first entry whose weights fit the budget; norms, which have no part in the budget, keep 8 bits. Scores: SQNR of 128 search images, its own default; or `accuracy`, of all 1000. Per-channel weights, the library's default configuration for that, batch norms folded. After that `SeqMSE` or `AdaRound` or nothing. Nothing in it is random except AdaRound's batches.
+`not_run` in the results has the methods for which there are no figures; 'WA 5.0' (AIMET only, since MCT limits weights and activations apart) has not been run either."""
 import argparse, copy, json, os, sys, tempfile, time
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 from pathlib import Path
@@ -21,7 +22,7 @@ import numpy as np
 
 here = Path(__file__).resolve().parent; sys.path[:0] = [str(here)]
 SETTINGS = {'W 2.5':(2.5,range(8,1,-1),False), 'W 3.0':(3.,range(8,1,-1),False), 'WA 5.0':(5.,(8,4),True)} # average, widths, activations too
-PATHS = dict(mct=('PTQ','GPTQ','PTQ, Hessian','PTQ, 512 images'), aimet=('SQNR','SQNR, SeqMSE','SQNR, AdaRound','accuracy, SeqMSE'), quantnb=('widths','agent'))
+METHODS = dict(mct=('PTQ','GPTQ','PTQ, Hessian','PTQ, 512 images'), aimet=('SQNR','SQNR, SeqMSE','SQNR, AdaRound','accuracy, SeqMSE'), quantnb=('widths','agent'))
 
 def bytes_of(sizes, widths): return sum((n*widths[k]+7)//8 for k,n in sizes.items())
 def average(sizes, widths): return sum(n*widths[k] for k,n in sizes.items())/sum(sizes.values())
@@ -82,8 +83,8 @@ def aimet_choice(sizes, budget, steps):
     w,a = {k:8 for k in sizes},{}
     for group,act,width,_ in steps:
         for kind,name in group:
-            if kind=='weight': w[name] = width
-            else: a[name] = act
+            if kind!='weight': a[name] = act
+            elif name in w: w[name] = width # norms, which have no part in the budget, stay at 8 bits
         if bytes_of(sizes, w)<=budget: return w,a
     raise ValueError('nothing on the list fits the budget')
 
@@ -158,23 +159,29 @@ def export(a):
 
 def own(a, results, save):
     "What quantnb's quantizer makes of the tools' widths; and the default agent and its integer program."
-    import search; from quantnb.all import Strategy; from quantnb.run.history import environment
+    import search; from quantnb.all import Gptq, Strategy, divergence, sequential; from quantnb.run.pipeline import DAMPINGS; from quantnb.run.history import environment
     results.setdefault('versions', {})['quantnb'] = environment()
     for net in a.nets:
         for setting in a.settings:
             r = results.setdefault('runs', {}).setdefault(f'{net} {setting}', {}); own = results.setdefault('own', {}).setdefault(f'{net} {setting}', {}); avg,widths,coupled = SETTINGS[setting]
             todo = [k for k,v in r.items() if 'widths' in v and 'own' not in v and not coupled] if 'widths' in a.methods else []; runs = [f'{n} {s}' for n,ss in (('Uniform',1),('SensitivityILP',1),('MsQuantRL',a.seeds)) for s in range(ss) if f'{n} {s}' not in own] if 'agent' in a.methods else []
             if not todo and not runs: continue
-            b = search.Bench(net, setting, a.cache); t = b.problem.project.threshold; results.setdefault('float', {}).setdefault(net, {})['quantnb'] = b.accuracy(b.float['test'], 'test'); own['threshold'] = t; sizes = {l.path:int(l.n) for l in b.engine.graph.quantizable}
-            def facts(s): return dict(test=b(s, 'test')['accuracy'], divergence=b(s)['divergence'], accuracy=b(s)['accuracy'], average=average(sizes, {k:v.w for k,v in s.items()}), fits=bool(b.problem.cost.ratio(s)>=t-1e-9))
+            c0 = time.process_time(); b = search.Bench(net, setting, a.cache); prepared = dict(prepare_seconds=b.seconds, prepare_cpu_seconds=time.process_time()-c0); t = b.problem.project.threshold; results.setdefault('float', {}).setdefault(net, {})['quantnb'] = b.accuracy(b.float['test'], 'test'); own['threshold'] = t; sizes = {l.path:int(l.n) for l in b.engine.graph.quantizable}
+            def delivered(s):
+                "The same after the rounding in sequence that the pipeline gives its finalists: of two dampings whichever is nearer to float on the search images."
+                found = []
+                for d in DAMPINGS:
+                    o = sequential(b.engine.builder, s, method=Gptq(damping=d)); found.append((divergence((b.float['search'],), (b.logits(o, 'search'),), b.engine.kinds), b.accuracy(b.logits(o, 'test'), 'test'))); b.engine.builder.drop(o.own); b.engine.quantizer.drop(o.own)
+                return dict(zip(('divergence','test'), min(found)))
+            def facts(s): return dict(test=b(s, 'test')['accuracy'], delivered=delivered(s), divergence=b(s)['divergence'], accuracy=b(s)['accuracy'], average=average(sizes, {k:v.w for k,v in s.items()}), fits=bool(b.problem.cost.ratio(s)>=t-1e-9))
             for k in todo: r[k]['own'] = facts(Strategy({n:(w,8) for n,w in r[k]['widths'].items()})); save(); print(net, setting, k, 'test', r[k]['test'], 'own', r[k]['own'], flush=True)
             for k in runs:
                 name,seed = k.split(); t0,c0 = time.time(),time.process_time(); n = a.evaluations if name=='MsQuantRL' else 1; ss,vs,*_ = search.run(name, b.problem, lambda s: b(s)['divergence'], int(seed), n); took = dict(seconds=time.time()-t0, cpu_seconds=time.process_time()-c0)
-                own[k] = dict(**facts(ss[int(np.argmin(vs))]), evaluations=n, prepare_seconds=b.seconds, **took, widths={p:int(v.w) for p,v in ss[int(np.argmin(vs))].items()}); save(); print(net, setting, k, {n:v for n,v in own[k].items() if n!='widths'}, flush=True)
+                own[k] = dict(**facts(ss[int(np.argmin(vs))]), evaluations=n, **prepared, **took, widths={p:int(v.w) for p,v in ss[int(np.argmin(vs))].items()}); save(); print(net, setting, k, {n:v for n,v in own[k].items() if n!='widths'}, flush=True)
 
 if __name__=='__main__':
-    p = argparse.ArgumentParser(description=__doc__.split('\n')[0]); p.add_argument('tool', choices=list(PATHS)); p.add_argument('folder', type=Path); p.add_argument('--export', action='store_true'); p.add_argument('--nets', nargs='*', default=['mobilenet','resnet14','vit']); p.add_argument('--settings', nargs='*', default=['W 2.5','W 3.0'], choices=list(SETTINGS))
-    p.add_argument('--methods', nargs='*'); p.add_argument('--seeds', type=int, default=3); p.add_argument('--evaluations', type=int, default=50); p.add_argument('--cache', default=str(Path(tempfile.gettempdir())/'quantnb-search-peers')); p.add_argument('--out', type=Path, default=here/'search_peers.json'); a = p.parse_args(); a.methods = a.methods or PATHS[a.tool]
+    p = argparse.ArgumentParser(description=__doc__.split('\n')[0]); p.add_argument('tool', choices=list(METHODS)); p.add_argument('folder', type=Path); p.add_argument('--export', action='store_true'); p.add_argument('--nets', nargs='*', default=['mobilenet','resnet14','vit']); p.add_argument('--settings', nargs='*', default=['W 2.5','W 3.0'], choices=list(SETTINGS))
+    p.add_argument('--methods', nargs='*'); p.add_argument('--seeds', type=int, default=3); p.add_argument('--evaluations', type=int, default=50); p.add_argument('--cache', default=str(Path(tempfile.gettempdir())/'quantnb-search-peers')); p.add_argument('--out', type=Path, default=here/'search_peers.json'); a = p.parse_args(); a.methods = a.methods or METHODS[a.tool]
     results = json.loads(a.out.read_text()) if a.out.exists() else {}
     def save():
         f = a.out.with_suffix('.new'); f.write_text(json.dumps(results, indent=1)+'\n'); f.replace(a.out)
