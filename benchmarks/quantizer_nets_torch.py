@@ -1,6 +1,6 @@
 """Trains the networks of `quantizer_nets.py` in torch, which takes a quarter of the time that MindSpore needs on a CPU, and writes the same files.
 
-Runs in the environment of `rounding_reference.py` (torch; nothing of quantnb), with that file's networks and the recipe of `quantizer_nets.py`:
+Runs in an environment with torch (nothing of quantnb), with the networks of `torch_nets.py` and the recipe of `quantizer_nets.py`:
 
     python benchmarks/quantizer_nets_torch.py mobilenet vit --data FOLDER of the four idx files [--epochs 5]"""
 import argparse, sys, time
@@ -10,7 +10,7 @@ from torch import nn
 
 here = Path(__file__).resolve().parent; sys.path[:0] = [str(here), str(here.parent/'examples/fashion')]
 from prepare import DATA, split
-from rounding_reference import NETS, accuracy
+from torch_nets import NETS, accuracy
 
 MEAN,STD = .2860,.3530 # as `examples/fashion/model.py` has them
 
