@@ -4,7 +4,8 @@
 
 *curves*: the divergence on the search images is the signal of all algorithms, and decides which strategy is the best at 20, 50, 100
 and 200 evaluations; the test images are shown to those strategies only. They are the 10,000 official ones (`--data`: folder of the idx files), since
-2000 cannot tell strategies apart that differ by a tenth of a point. RandomSearch and HAQ have the budget's projection, but none of the structured
+2000 cannot tell strategies apart that differ by a tenth of a point. *delivered* is what the best after 50 and after 200 become when they are rounded in sequence, as the pipeline does with its finalists. Of every algorithm the
+difference to the default's accuracy is kept with its standard error, image by image (means over the seeds): two strategies of the same divergence differ by a tenth of a point by chance. RandomSearch and HAQ have the budget's projection, but none of the structured
 strategies that the others start from. *planted*: small residual networks of numpy whose 4096 strategies are all evaluated, so that the optimum is known;
 the agent's settings were chosen on others than 60 to 79. *racing*: searches of the first kind at 2.5 bits, with
 evaluations of 2000 images, are replayed with the races of the pipeline: how many are dropped, what they cost, and whether the best is among those that are kept."""
@@ -48,22 +49,34 @@ class Bench:
         self.data = dict(search=fashion.images({}, 'search'), test=tested); self.data['search'] = tuple(v[:images] for v in self.data['search'])
         self.file = Path(cache)/f'{net}-{setting.replace(" ","")}{"" if images==1000 else f"-{images}"}.jsonl'; self.file.parent.mkdir(parents=True, exist_ok=True)
         self.known = {tuple(d['key']):d for d in map(json.loads, self.file.read_text().splitlines())} if self.file.exists() else {}
-        self.float = {k: self.logits(None, k) for k in self.data}
+        self.float = {k: self.logits(None, k) for k in self.data}; self.walk,self.kept = None,Path(cache)/f'{self.file.stem}-tested.npz'; self.tested = dict(np.load(self.kept)) if self.kept.exists() else {}
     def logits(self, strategy, part):
         s = self.engine.builder.open(strategy) if strategy is not None else self.engine.float.open()
         return np.concatenate([s.run(None, self.engine.float.feed((b,)))[0] for b in fashion.batches(self.data[part][0], 250)])
     def accuracy(self, logits, part): return 100*float((logits.argmax(1)==self.data[part][1]).mean())
-    def __call__(self, strategy, part='search'):
-        "dict(accuracy, divergence) on the search images, or accuracy on the test images."
-        key = (f'{part}{len(self.data[part][1])}' if part=='test' else part, *(b.w for b in strategy.values()), *(b.a for b in strategy.values()))
+    def __call__(self, strategy):
+        "dict(accuracy, divergence) on the search images."
+        key = ('search', *(b.w for b in strategy.values()), *(b.a for b in strategy.values()))
         if key not in self.known:
-            start = time.time(); y = self.logits(strategy, part)
-            d = dict(key=key, accuracy=self.accuracy(y, part), divergence=divergence((self.float[part],), (y,), self.engine.kinds), seconds=time.time()-start)
+            start = time.time(); y = self.logits(strategy, 'search')
+            d = dict(key=key, accuracy=self.accuracy(y, 'search'), divergence=self.off(y, 'search'), seconds=time.time()-start)
             with self.file.open('a') as f: f.write(json.dumps(d)+'\n')
             self.known[key] = d
         return self.known[key]
+    def off(self, logits, part): return divergence((self.float[part],), (logits,), self.engine.kinds)
+    def in_sequence(self, strategy):
+        "The strategy rounded in sequence, with the damping that is best where calibration and search data are of one kind."
+        b = self.engine.builder; self.walk = self.walk or Walk(b, 512, keep=2**28); return sequential(b, strategy, walk=self.walk)
+    def drop(self, own): self.engine.builder.drop(own.own); self.engine.quantizer.drop(own.own)
+    def test(self, strategy, delivered=False):
+        "(which test images are right, divergence on them)."
+        key = f'{"delivered" if delivered else "searched"} '+' '.join(f'{b.w}/{b.a}' for b in strategy.values())
+        if key not in self.tested:
+            s = self.in_sequence(strategy) if delivered else strategy; y = self.logits(s, 'test'); self.tested[key] = np.append(y.argmax(1)==self.data['test'][1], np.float64(self.off(y, 'test'))); delivered and self.drop(s)
+        return self.tested[key][:-1],float(self.tested[key][-1])
+    def keep(self): np.savez_compressed(self.kept, **self.tested)
 
-CHECKS = (20,50,100,200)
+CHECKS,FINAL = (20,50,100,200),('50','200')
 ALGORITHMS = dict(Uniform={}, SensitivityILP={}, GreedySensitivity={}, InteractionIQP={}, MsQuantRL=dict(max_episode=200), Evolution={}, RandomSearch=dict(num_warmup=0), HAQ=dict(max_episode=200, num_warmup=20)) # settings
 ONCE = ('Uniform','SensitivityILP','GreedySensitivity','InteractionIQP') # nothing in them is random
 BARE = ('RandomSearch','HAQ') # without structured strategies
@@ -78,6 +91,13 @@ def run(name, problem, value, seed, n=100):
         ss.append(p.strategy); vs.append(v)
     return ss,vs,own,-(-pairs*128//1000)
 
+def against(right, name='MsQuantRL'):
+    "Accuracy of `name` less that of each other algorithm in points, and the standard error of the difference; means over the seeds, image by image."
+    mean = {}
+    for (k,seed,at),v in right.items(): mean.setdefault((k,at), []).append(v)
+    mean = {k: np.mean(v, 0) for k,v in mean.items()}
+    return {k: {at: [100*float(d.mean()), 100*float(d.std()/len(d)**.5)] for (j,at),v in mean.items() if j==k for d in [mean[name,at]-v]} for k in dict.fromkeys(j for j,_ in mean) if k!=name}
+
 def curves(results, save, a):
     begun = time.time()
     for setting in a.settings:
@@ -89,9 +109,13 @@ def curves(results, save, a):
             n = r.setdefault('evaluations', a.evaluations); checks = [k for k in CHECKS if k<=n]
             for name,seed in todo:
                 if time.time()-begun>a.seconds: break
-                ss,vs,own,paid = run(name, b.problem, lambda s: b(s)['divergence'], seed, n); at = {str(k): int(np.argmin(vs[:max(1, k-paid)])) for k in checks} # what the pairs have cost is taken off
-                r['runs'][f'{name} {seed}'] = dict(best=[[k+1, v] for k,v in enumerate(np.minimum.accumulate(vs).tolist()) if k==0 or v<min(vs[:k])], evaluations=len(vs), accuracy={k: b(ss[i])['accuracy'] for k,i in at.items()}, test={k: b(ss[i], 'test')['accuracy'] for k,i in at.items()}, test_divergence={k: b(ss[i], 'test')['divergence'] for k,i in at.items()}, strategy=ss[at[str(checks[-1])]].to_json(), own_seconds=own/len(vs), pairs_paid=paid)
-                save(); t = r['runs'][f'{name} {seed}']; print(net, setting, name, seed, {k: (round(min(vs[:int(k)]), 5), t['test'][k]) for k in t['test']}, f'{1e3*t["own_seconds"]:.0f} ms, {time.time()-begun:.0f} s', flush=True)
+                ss,vs,own,paid = run(name, b.problem, lambda s: b(s)['divergence'], seed, n); at = {str(k): ss[int(np.argmin(vs[:max(1, k-paid)]))] for k in checks} # what the pairs have cost is taken off
+                plain,made = {k: b.test(s) for k,s in at.items()},{k: b.test(at[k], True) for k in FINAL if k in at}; shown = lambda seen, j: {k: 100*float(v[0].mean()) if j==0 else v[1] for k,v in seen.items()}
+                r['runs'][f'{name} {seed}'] = dict(best=[[k+1, v] for k,v in enumerate(np.minimum.accumulate(vs).tolist()) if k==0 or v<min(vs[:k])], evaluations=len(vs), accuracy={k: b(s)['accuracy'] for k,s in at.items()}, test=shown(plain, 0), test_divergence=shown(plain, 1), delivered=shown(made, 0), delivered_divergence=shown(made, 1), strategies={k: s.to_json() for k,s in at.items()}, own_seconds=own/len(vs), pairs_paid=paid)
+                save(); b.keep(); t = r['runs'][f'{name} {seed}']; print(net, setting, name, seed, {k: (round(min(vs[:int(k)]), 5), t['test'][k], t['delivered'].get(k), t['delivered_divergence'].get(k)) for k in t['test']}, f'{1e3*t["own_seconds"]:.0f} ms, {time.time()-begun:.0f} s', flush=True)
+            if a.algorithms==list(ALGORITHMS):
+                whole = {(*k.split(), at): Strategy.from_json(s) for k,v in r['runs'].items() for at,s in v['strategies'].items()}
+                r['ahead'] = {k: against({c: b.test(s, k=='delivered')[0] for c,s in whole.items() if k=='searched' or c[2] in FINAL}) for k in ('searched','delivered')}; save()
 
 def raced(sizes, rows, losses, blocks=100, error=.2, margin=.02):
     "Replay of a search, as the pipeline races against the best that is no larger: on the remembered samples [K,R], then on the evaluation's [K,N] while it runs."

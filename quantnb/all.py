@@ -50,6 +50,7 @@ from .device.latency import *
 from .device.fastest import *
 from .run.history import *
 from .run.trial import *
+from .run.sequence import *
 from .run.prepare import *
 from .run.pipeline import *
 from .run.report import *

@@ -460,6 +460,7 @@ class QuantSettings(Section):
     ranges:str|dict[str,Any]|None=None # How ranges of activations are found; `observer` if it is not given
     rounding:str|dict[str,Any]|None=None # How weights are put on their grids; by the preset if it is not given
     finalists:Literal['in sequence','norms refitted','as searched']|None=None # What is done to the finalists: their weights are rounded again, each layer for the inputs that the quantized layers before it give; gains and shifts of norms are fitted to these inputs, and the weights stay; or nothing. By the preset if it is not given
+    episodes:Literal['as searched','in sequence']|None=None # Weights of the strategies that the search tries: rounded once for each width, or for each strategy in sequence, as the finalists are, which costs a pass through the network for each episode. By the preset if it is not given: best has them in sequence
     bias:str|dict[str,Any]|None=None # How biases are corrected; as `bias_correction` says if it is not given
     layers:dict[Regex, dict[Literal['ranges','rounding','bias'], Any]]={} # Path to the methods of layers that differ
 

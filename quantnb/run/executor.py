@@ -104,6 +104,7 @@ class Calibrated:
     apart:frozenset=frozenset() # Parts that the user's functions call by themselves
     threads:int=1 # Of a worker
     folder:str='.' # Current folder of the main process
+    damping:float=None # With which each strategy's weights are rounded in sequence; None: they share their weights
     weights:dict=field(default_factory=dict) # (layer path, width) to `WeightGrid`: rounded once, in the main process
 
 def packed_task(
@@ -121,6 +122,7 @@ def packed_task(
 def _sent_observers(prepared)->dict:
     "Observers by layer, without the second moments of layers whose weights are all rounded."
     import copy
+    if prepared.sequence: return dict(prepared.engine.quantizer.observers) # strategies need them
     from quantnb.quant.moments import Moments
     from quantnb.run.prepare import pins
     q = prepared.engine.quantizer; rounded,pinned = q.rounded,pins(prepared.config, prepared.graph); res = dict(q.observers)
@@ -135,7 +137,7 @@ def calibrated(
 )->Calibrated:
     "What `prepared` has found out of its network."
     e = prepared.engine; q = e.quantizer; name = 'onnxfile' if prepared.task.is_file else e.name
-    return Calibrated(packed_task(prepared.task), name, q.recipe, dict(q.params), _sent_observers(prepared), list(q.inputs), e.float_seen, e.float_fed, frozenset(q.apart), threads, os.getcwd(), q.rounded)
+    return Calibrated(packed_task(prepared.task), name, q.recipe, dict(q.params), _sent_observers(prepared), list(q.inputs), e.float_seen, e.float_fed, frozenset(q.apart), threads, os.getcwd(), prepared.sequence and prepared.sequence.damping, q.rounded)
 
 # %% ../../nbs/run/02a_executor.ipynb #e008
 def _engine_of(c, task):
@@ -165,6 +167,10 @@ def reopened(
     t = pickle.loads(c.task) if isinstance(c.task, bytes) else Task.from_config(c.task); gc.freeze()
     p = Prepared(t); e = p.engine = _engine_of(c, t)
     p.graph,p.cost,p.trainer = e.graph,cost_model(t, e.graph),QuantTrainer(t, e)
+    if c.damping is not None:
+        from quantnb.quant.recipe import PRESETS
+        from quantnb.run.sequence import InSequence
+        p.sequence = InSequence(e, PRESETS[t.config.trainer.quant.preset]['rows'] or 512, c.damping)
     return p
 
 # %% ../../nbs/run/02a_executor.ipynb #e013

@@ -132,6 +132,7 @@ def searching(self:_Ahead):
     "All episodes: an evaluation, a comparison with the float outputs, a latency, the agent's step; and the files of each candidate that is better than all before."
     p,c = self.p,self.c; near = max(3., .2*p.one)
     one = p.quantized+min(128, p.calibrated)*self.qrow+.006*p.layers*(self.episodes>c.policy.num_warmup)
+    one += self.own_pass
     if self.timed: one += self.timing(1, self.repeat, near)+min(near, self.repeat*p.forward)
     better = math.log(max(1, self.episodes+self.done))+.6
     return self.episodes*one+better*(p.writing+self.comparing(2., 100, 1))
@@ -147,20 +148,27 @@ def one_pass(self:_Ahead): # seconds of rounding in sequence, with each damping
     from quantnb.quant.recipe import PRESETS
     if not self.sequence: return 0.
     rows = max(16, min(PRESETS[self.c.trainer.quant.preset]['rows'] or 512, self.p.calibrated, self.p.walked))
-    from quantnb.run.pipeline import DAMPINGS
-    return len(DAMPINGS)*(rows*(self.row+self.qrow)*1.5+6*self.p.rounding)+(2+len(DAMPINGS))*min(512, self.p.samples)*self.qrow
+    from quantnb.run.sequence import DAMPINGS
+    return len(DAMPINGS)*(rows*(self.row+self.qrow)*1.5+6*self.p.rounding)+(3+len(DAMPINGS))*min(512, self.p.samples)*self.qrow
 
 @patch
 def confirming(self:_Ahead):
-    from quantnb.run.pipeline import SMALL
-    many = min(5, max(1, self.episodes+self.done)) if self.confirmed else 1; passes = min(3 if self.p.macs<SMALL else 1, many)*self.sequence
-    return (many+passes+1)*self.p.quantized+passes*self.one_pass if self.confirmed else passes*(self.one_pass+self.p.quantized)
+    from quantnb.run.sequence import SMALL
+    many = min(5, max(1, self.episodes+self.done)) if self.confirmed else 1; passes = min(5 if self.p.macs<SMALL else 1, many)*self.sequence
+    return (many+1)*self.p.quantized+passes*self.one_pass if self.confirmed else passes*(self.one_pass+self.p.quantized)
 
 @patch
 def tabulating(self:_Ahead, total):
     "The last table's four files, which take turns for at least a twentieth of what the episodes took."
     res = 3*self.p.quantized+self.p.one+2*self.one_pass+4*self.p.writing
     return res+(self.timing(4, 200, max(6., total/20)) if self.files else 0.)
+
+@patch(as_prop=True)
+def own_pass(self:_Ahead): # seconds of an episode's own weights, where it has them
+    from quantnb.quant.recipe import PRESETS
+    from quantnb.run.sequence import DAMPINGS
+    q = self.c.trainer.quant
+    return self.one_pass/len(DAMPINGS) if self.files and not self.simulated and (q.episodes or PRESETS[q.preset]['episodes'])=='in sequence' else 0.
 
 # %% ../../nbs/run/01b_expect.ipynb #c008
 def expected(
@@ -176,6 +184,7 @@ def expected(
     a = _Ahead(c, p, tuple(roles), tuple(formats), simulated, done)
     res = {'search algorithm':1.5, 'sensitivities':a.sensitivities()}
     if a.timed and (c.targets.latency is not None or c.search.rewards_metric and c.search.metric_to_reward=='latency'): res['latency model'] = 6+40*(p.opening+4*p.forward)
+    if a.own_pass: res['rounding of the episodes'] = a.one_pass
     if a.files: res['agreement'] = 3*a.comparing(2., 256, 2)
     res['episodes'] = a.searching(); total = spent+res['episodes']
     res['confirmation'] = a.confirming()

@@ -45,6 +45,7 @@ from ..deploy.qdq import *
 from ..deploy.sensitivity import *
 from ..quant.race import Beaten
 from .trial import *
+from .sequence import *
 
 # %% ../../nbs/run/01a_prepare.ipynb #c003a
 log = logging.getLogger('quantnb')
@@ -68,6 +69,7 @@ class Prepared:
         self.measures,self.need = False,0. # is latency an objective? bytes that the run may use
         self.float,self.noise,self.float_seconds,self.float_samples,self.rounding_seconds = {},0.,0.,0,0. # seconds of all weights at one width
         self.parity,self.latency_data = [],[]
+        self.sequence = None # `InSequence`, where episodes have weights of their own
     @property
     def space(self): return self.problem and self.problem.space
     def __repr__(self): return f'Prepared({self.task!r}, {"not opened" if self.engine is None else self.engine.name})'
@@ -433,6 +435,25 @@ def start_parity(self:Prepared,
         log.warning('ONNX files of random strategies agree with their simulation at %s (%s) only; accuracies of the file count', say, low['measure'])
     return res
 
+# %% ../../nbs/run/01a_prepare.ipynb #c019d
+@patch(as_prop=True)
+def wants_sequence(self:Prepared)->bool:
+    "Whether the settings ask for episodes with weights of their own."
+    q = self.config.trainer.quant; return (q.episodes or PRESETS[q.preset]['episodes'])=='in sequence'
+
+@patch
+def open_sequence(self:Prepared):
+    "Find out how the weights of an episode are rounded."
+    if not self.engine.builder: return log.warning('trainer.quant.episodes: weights stay as they are shared: the search runs on the simulation, and there are no graphs to round on')
+    q = self.config.trainer.quant; s = InSequence(self.engine, PRESETS[q.preset]['rows'] or 512)
+    if self.known is not None: s.damping = self.known.get('damping')
+    else:
+        try: seen = s.choose(next(iter(self.problem.starts), self.problem.space.decode([0.]*len(self.problem.space))), self.exporter.fed)
+        except QuantnbError: raise
+        except Exception as e: return log.warning('trainer.quant.episodes: weights stay as they are shared: %s: %s', type(e).__name__, e)
+        log.info('divergence of the first strategy: %s', ', '.join(f'{v:.3g} {"shared" if k is None else f"in sequence, damping {k:g}"}' for k,v in seen.items()))
+    self.sequence = s if s.damping is not None else None
+
 # %% ../../nbs/run/01a_prepare.ipynb #c019
 def prepare(
     task:Task,
@@ -447,6 +468,8 @@ def prepare(
     with p.phase('sensitivities') as share: p.make_problem(share)
     if p.counts_latency:
         with p.phase('latency model'): p.model_latency()
+    if p.wants_sequence:
+        with p.phase('rounding of the episodes'): p.open_sequence()
     with p.phase('agreement'): p.parity = p.start_parity()
     return p
 
@@ -473,14 +496,16 @@ def episode(
     rivals=(), # `Rival`s that are no larger and known to be good: what is behind all of them is dropped before it is evaluated, or on the way
 )->Outcome: # Metrics, or why there are none
     "The second act: stages 4 to 7 of one strategy."
-    begun,before = time.monotonic(),prepared.engine.samples
+    begun,before,own = time.monotonic(),prepared.engine.samples,strategy
     def outcome(metrics, failed='', **notes): return Outcome(strategy, metrics, failed, time.monotonic()-begun, prepared.engine.samples-before, notes)
+    def dropped(why): return outcome({**prepared.cost.metrics(strategy), 'divergence':float(prepared.engine.divergence_of(own))}, dropped=why)
     try:
         with time_limit(prepared.config.timeout, prepared.engine.meter):
             cost,trainer = prepared.cost.metrics(strategy),prepared.trainer
-            if why := trainer.behind(strategy, [r.strategy for r in rivals]): return outcome({**cost, 'divergence':float(prepared.engine.divergence_of(strategy))}, dropped=why)
-            try: m = {**cost, **trainer(strategy, [r.parts for r in rivals])}; seen = trainer.changed()
-            except Beaten as e: return outcome({**cost, 'divergence':float(prepared.engine.divergence_of(strategy))}, dropped=str(e))
+            if prepared.sequence: own = prepared.sequence(strategy) # what is dear is made before the race, and rivals have told their parts
+            elif why := trainer.behind(strategy, [r.strategy for r in rivals]): return dropped(why)
+            try: m = {**cost, **trainer(own, [r.parts for r in rivals])}; seen = trainer.changed()
+            except Beaten as e: return dropped(str(e))
         if not prepared.measures: return outcome(m, **seen)
         m |= prepared.latency(strategy); why = prepared.exporter.device.failed # waiting for a lost device is not the candidate's time
         return outcome(m, **seen, **({} if m['latency'] is not None else dict(latency_failed=why.get('model') or 'no reason was given')))
@@ -488,3 +513,5 @@ def episode(
     except (Exception, SystemExit) as e:
         log.debug('an episode failed:\n%s', traceback.format_exc())
         return outcome(prepared.cost.metrics(strategy), why_failed(e))
+    finally:
+        if prepared.sequence: prepared.sequence.drop(own)

@@ -271,7 +271,8 @@ def engine_line(
 )->str: # What the search ran on, and what its float reference gave by both engines
     "Which engine scored the candidates."
     e = head.get('engine') or dict(name='mindspore', why='', start=None); s,m = e['start'],head.get('latency_model')
-    more = f"\nlatency model: leave-one-out error {100*m['error']:.1f} % on {len(m['data'])} measured graphs" if m else ''
+    more = '\neach with weights of its own, rounded in sequence' if head.get('damping') is not None else ''
+    more += f"\nlatency model: leave-one-out error {100*m['error']:.1f} % on {len(m['data'])} measured graphs" if m else ''
     if e['name']!='onnxruntime': return 'candidates were scored by the MindSpore simulation'+(f': {e["why"]}' if e['why'] else '')+more
     if 'accuracy' not in s: return f"candidates were scored on their own files in ONNX Runtime; float accuracy {s['onnxruntime']:.6g} there and {s['mindspore']:.6g} in MindSpore"+more # of an older version
     return f"candidates were scored on their own files in ONNX Runtime; the float graph has the accuracy {s['accuracy']:.6g}, and on {s['compared_rows']} samples the answers of the network"+more
