@@ -24,7 +24,7 @@ def known(task, n=7):
     loss = {(l.path,b):float(s*4.**-b) for l,s in zip(ls, sens) for b in c.w_bits}
     p = Problem(codec, c.targets, cm, Projection(codec, cm, 84, loss), loss, features(ls))
     return SimpleNamespace(task=task, config=c, graph=SimpleNamespace(layers=ls, quantizable=ls), cost=cm, problem=p, space=codec, float=dict(accuracy=90.), noise=0., parity=[], float_seconds=.01, float_samples=1, sensitivity=[], losses=loss,
-        engine=SimpleNamespace(name='simulated', why='', start=None, meter=SimpleNamespace(interrupt=lambda *_: None, pending=None)), exporter=SimpleNamespace(builder=None), trainer=None, features=None, latency_model=None, latency_data=[], measures=False, need=0, sens=sens)
+        engine=SimpleNamespace(name='simulated', why='', start=None, meter=SimpleNamespace(interrupt=lambda *_: None, pending=None)), exporter=SimpleNamespace(builder=None), trainer=None, features=None, latency_model=None, latency_data=[], measures=False, sequence=None, need=0, sens=sens)
 
 def outcome(strategy, prepared, rivals=(), seconds=0., n=0):
     "What a strategy comes to, after a while that differs from one to the next."

@@ -152,7 +152,7 @@ def test_what_a_trial_does_to_its_worker(what, words, stuck, monkeypatch):
     class Trainer:
         def __call__(self, s, rivals=()): return what(s) or {}
         def behind(self, s, rivals): return ''
-    p = SimpleNamespace(config=SimpleNamespace(timeout=.3, seed=0), cost=SimpleNamespace(metrics=lambda s: {}), engine=SimpleNamespace(meter=SimpleNamespace(deadline=None, pending=None, interrupt=lambda e, f: None), samples=0), trainer=Trainer(), measures=False)
+    p = SimpleNamespace(config=SimpleNamespace(timeout=.3, seed=0), cost=SimpleNamespace(metrics=lambda s: {}), engine=SimpleNamespace(meter=SimpleNamespace(deadline=None, pending=None, interrupt=lambda e, f: None), samples=0), trainer=Trainer(), measures=False, sequence=None)
     monkeypatch.setattr(executor, '_open', {'k':p}); monkeypatch.setattr(executor, '_hand', None); monkeypatch.setattr(executor, 'GRACE', 2.)
     d,was = executor.attempt('k', Strategy({'a':(4,8)}).to_json()); assert words in d['failed'] and was is stuck
 
