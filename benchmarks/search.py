@@ -1,12 +1,13 @@
 """Search algorithms at equal cost, and what racing saves. An evaluation is 1000 images of the example's search part; every evaluation is kept on disk, so all algorithms share them, and a second run goes on where the first ended.
 
-    python benchmarks/search.py [--part curves planted racing] [--nets mobilenet resnet14 vit fashion] [--settings 'W 2.5'] [--algorithms MsQuantRL …] [--seeds 5] [--evaluations 200] [--seconds 500] [--data FOLDER] [--out benchmarks/search.json]
+    python benchmarks/search.py [--part curves sequence planted racing] [--nets mobilenet resnet14 vit fashion] [--settings 'W 2.5'] [--algorithms MsQuantRL …] [--seeds 5] [--evaluations 200] [--seconds 500] [--data FOLDER] [--out benchmarks/search.json]
 
 *curves*: the divergence on the search images is the signal of all algorithms, and decides which strategy is the best at 20, 50, 100
 and 200 evaluations; the test images are shown to those strategies only. They are the 10,000 official ones (`--data`: folder of the idx files), since
 2000 cannot tell strategies apart that differ by a tenth of a point. *delivered* is what the best after 50 and after 200 become when they are rounded in sequence, as the pipeline does with its finalists. Of every algorithm the
 difference to the default's accuracy is kept with its standard error, image by image (means over the seeds): two strategies of the same divergence differ by a tenth of a point by chance. RandomSearch and HAQ have the budget's projection, but none of the structured
-strategies that the others start from. *planted*: small residual networks of numpy whose 4096 strategies are all evaluated, so that the optimum is known;
+strategies that the others start from. *sequence*: the default with `episodes: in sequence`, 50 evaluations, each of which costs a pass
+through the network more. *planted*: small residual networks of numpy whose 4096 strategies are all evaluated, so that the optimum is known;
 the agent's settings were chosen on others than 60 to 79. *racing*: searches of the first kind at 2.5 bits, with
 evaluations of 2000 images, are replayed with the races of the pipeline: how many are dropped, what they cost, and whether the best is among those that are kept."""
 import argparse, json, os, sys, tempfile, time
@@ -117,6 +118,22 @@ def curves(results, save, a):
                 whole = {(*k.split(), at): Strategy.from_json(s) for k,v in r['runs'].items() for at,s in v['strategies'].items()}
                 r['ahead'] = {k: against({c: b.test(s, k=='delivered')[0] for c,s in whole.items() if k=='searched' or c[2] in FINAL}) for k in ('searched','delivered')}; save()
 
+def own_episodes(results, save, a):
+    begun = time.time(); n = 50
+    for setting in a.settings:
+        for net in a.nets:
+            r = results['curves'][f'{net} {setting}']; found = r.setdefault('in_sequence', {}); todo = [s for s in range(a.seeds) if str(s) not in found]
+            if not todo or time.time()-begun>a.seconds: continue
+            b = Bench(net, setting, a.cache, official(a.data)); known = {}
+            def value(s):
+                if s not in known: t = time.time(); o = b.in_sequence(s); known[s] = (b.off(b.logits(o, 'search'), 'search'),time.time()-t); b.drop(o)
+                return known[s][0]
+            for seed in todo:
+                if time.time()-begun>a.seconds: break
+                ss,vs,*_ = run('MsQuantRL', b.problem, value, seed, n); at = {k: ss[int(np.argmin(vs[:int(k)]))] for k in ('1','20','50')}; seen = {k: b.test(s, True) for k,s in at.items()}
+                found[str(seed)] = dict(search={k: min(vs[:int(k)]) for k in at}, delivered={k: 100*float(v[0].mean()) for k,v in seen.items()}, delivered_divergence={k: v[1] for k,v in seen.items()}, strategies={k: s.to_json() for k,s in at.items()}, seconds=float(np.median([v[1] for v in known.values()])))
+                save(); b.keep(); print(net, setting, seed, {k:v for k,v in found[str(seed)].items() if k!='strategies'}, f'{time.time()-begun:.0f} s', flush=True)
+
 def raced(sizes, rows, losses, blocks=100, error=.2, margin=.02):
     "Replay of a search, as the pipeline races against the best that is no larger: on the remembered samples [K,R], then on the evaluation's [K,N] while it runs."
     n,values,parts = losses.shape[1],losses.mean(1),losses.reshape(len(losses), blocks, -1).mean(2); known,images = [],[]
@@ -173,11 +190,12 @@ def planted(results, save, a):
         save(); print('planted', net, {k:{n:round(float(np.mean([r[f'{k} {s}'][n] for s in range(a.seeds) if f'{k} {s}' in r])), 4) for n in map(str, CHECKS[:3])} for k in a.algorithms}, flush=True)
 
 if __name__=='__main__':
-    p = argparse.ArgumentParser(description=__doc__.split('\n')[0]); p.add_argument('--part', nargs='*', default=['curves','planted'], choices=['curves','planted','racing']); p.add_argument('--nets', nargs='*', default=['mobilenet','resnet14','vit','fashion']); p.add_argument('--settings', nargs='*', default=list(SETTINGS))
+    p = argparse.ArgumentParser(description=__doc__.split('\n')[0]); p.add_argument('--part', nargs='*', default=['curves','planted'], choices=['curves','sequence','planted','racing']); p.add_argument('--nets', nargs='*', default=['mobilenet','resnet14','vit','fashion']); p.add_argument('--settings', nargs='*', default=list(SETTINGS))
     p.add_argument('--algorithms', nargs='*', default=list(ALGORITHMS)); p.add_argument('--evaluations', type=int, default=200); p.add_argument('--seeds', type=int, default=5); p.add_argument('--planted', nargs='*', type=int, default=[*range(6),*range(12,18),*range(60,80)]); p.add_argument('--seconds', type=float, default=500); p.add_argument('--data', default=DATA); p.add_argument('--cache', default=str(Path(tempfile.gettempdir())/'quantnb-search')); p.add_argument('--out', type=Path, default=here/'search.json'); a = p.parse_args()
     results = json.loads(a.out.read_text()) if a.out.exists() else {}; results['environment'] = environment()
     def save(): write_atomic(a.out, json.dumps(clean(results), indent=1)+'\n')
     if 'curves' in a.part: curves(results, save, a)
+    if 'sequence' in a.part: own_episodes(results, save, a)
     if 'planted' in a.part: planted(results, save, a)
     if 'racing' in a.part: racing(results, save, a)
     save()
