@@ -14,9 +14,9 @@ from .observe import *
 
 # %% ../../nbs/quant/01b_moments.ipynb #c006
 @nb.njit(cache=True, nogil=True)
-def _windows(x, at, out, kernel, stride, dilation, begin):
-    "Write the windows of `x` [N,C,H,W] at the positions `at` [R,3] (sample, row, column of the output) to `out` [R,C*kh*kw]; 0 in the padding."
-    for r in range(at.shape[0]):
+def _windows(x, at, order, out, kernel, stride, dilation, begin):
+    "Write the windows of `x` [N,C,H,W] at the positions `at` [R,3] (sample, row, column of the output) to `out` [R,C*kh*kw], in the order `order` [R] of rows; 0 in the padding."
+    for r in order:
         n = at[r,0]; top = at[r,1]*stride[0]-begin[0]; left = at[r,2]*stride[1]-begin[1]; i = 0
         for c in range(x.shape[1]):
             for ky in range(kernel[0]):
@@ -49,7 +49,7 @@ def windows(
     k,s,e,begin,size = window_grid(x.shape, layer); total = len(x)*math.prod(size)
     some = np.arange(total) if rng is None or most is None or total<=most else rng.integers(0, total, most) if total>8*most else rng.choice(total, most, replace=False)
     at = np.stack(np.unravel_index(some, (len(x), *size)), 1); out = np.empty((len(some), x.shape[1]*math.prod(k)), np.float32)
-    _windows(np.ascontiguousarray(x), at, out, k, s, e, begin)
+    _windows(np.ascontiguousarray(x), at, np.argsort(some, kind='stable'), out, k, s, e, begin) # neighbours one after the other: they share what the cache holds
     return out.reshape(len(out), layer.groups, -1)
 
 # %% ../../nbs/quant/01b_moments.ipynb #c012
