@@ -246,7 +246,7 @@ def test_a_latency_that_nothing_meets(tmp_path):
     assert not best['feasible'] and best['missed']['latency']>1 and all('latency' in r.missed for r in h)
 
 def test_a_confirmation_overrules_the_best_of_the_search(tmp_path):
-    answers = iter([96., 50., 50.]) # of float, and of the first finalist, the search's best, with its weights rounded in both ways; the others have 95
+    answers = iter([96., 50.]) # of float, and of the first finalist, the search's best; the others have 95
     def confirm(net): return next(answers, 95.)
     search,h,best = run(tmp_path, confirm=confirm, targets=Targets(accuracy=15, mode='drop', compress_ratio=70))
     cands = best['confirm']['candidates']; first = h[cands[0]['episode']]
@@ -256,7 +256,7 @@ def test_a_confirmation_overrules_the_best_of_the_search(tmp_path):
     assert h[best['episode']].strategy==Strategy.from_json(best['strategy'])!=first.strategy
     assert lines(tmp_path)[-1]['chosen']==best['episode']
     shipped = tmp_path/'t'/'output'/best['files']['onnx']['path'] # the files are those of the choice
-    assert shipped.read_bytes()==search.exporter.onnx(h[best['episode']].strategy)!=search.exporter.onnx(first.strategy)
+    assert search.delivered.plain==h[best['episode']].strategy and shipped.read_bytes()==search.exporter.onnx(search.delivered)!=search.exporter.onnx(first.strategy)
 
 class Bad:
     "Fails at every turn."

@@ -301,7 +301,7 @@ def shifted(self:Walk, s:Stretch, xs:list, ys:list, grid, plain:np.ndarray)->np.
     return shift_behind(one, out(f, q.params[l.param]), out(z, grid.dequantized), own=two)
 
 # %% ../../nbs/deploy/06_sequential.ipynb #c021
-_keys = itertools.count() # each pass makes weights of its own
+def _key(q): return f"{next(q.__dict__.setdefault('_passes', itertools.count()))}" # each pass makes weights of its own; counted for each quantizer, so that the same search gives the same names
 
 # %% ../../nbs/deploy/06_sequential.ipynb #c021s
 @patch
@@ -335,7 +335,7 @@ def sequential(
         if not m: return m
         grid,shift = walk.rounded(s.path, bits.w, m, method)
         return grid,walk.shifted(s, xs, ys, grid, shift)
-    return walk.side_by_side(strategy, f's{next(_keys)}', choose, progress)
+    return walk.side_by_side(strategy, 's'+_key(builder.q), choose, progress)
 
 # %% ../../nbs/deploy/06_sequential.ipynb #c026n
 def with_norms(
@@ -347,7 +347,7 @@ def with_norms(
     **options, # Of `refit`
 )->Strategy: # The same where no norm gains by it
     "Leave the weights of a strategy as they are, and fit gains and shifts of the norms to what the quantized network gives."
-    walk,q,key = walk or Walk(builder, rows, norms=True),builder.q,f'n{next(_keys)}'; fitted = {}
+    walk,q,key = walk or Walk(builder, rows, norms=True),builder.q,'n'+_key(q); fitted = {}
     def norm(s, f, y):
         if (fit := refit(f, y, shift=bool(s.norm[1]), **options)) is None: return y
         (a,b),(gain,shift,_) = fit,s.norm; fitted[gain] = (q.params[gain]*a).astype(np.float32)
