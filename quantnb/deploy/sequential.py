@@ -347,7 +347,7 @@ def with_norms(
     **options, # Of `refit`
 )->Strategy: # The same where no norm gains by it
     "Leave the weights of a strategy as they are, and fit gains and shifts of the norms to what the quantized network gives."
-    walk,q,key = walk or Walk(builder, rows, norms=True),builder.q,'n'+_key(q); fitted = {}
+    walk,q,key = walk or Walk(builder, rows, norms=True),builder.q,'n'+_key(builder.q); fitted = {}
     def norm(s, f, y):
         if (fit := refit(f, y, shift=bool(s.norm[1]), **options)) is None: return y
         (a,b),(gain,shift,_) = fit,s.norm; fitted[gain] = (q.params[gain]*a).astype(np.float32)

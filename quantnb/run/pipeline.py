@@ -531,6 +531,27 @@ def confirmed_reward(self:SearchPipeStep,
     except Exception as e: log.warning('the reward of episode %d fails on the confirmed accuracy: %s', r.episode, e); return r.reward
     finally: self.reward.float = old
 
+# %% ../../nbs/run/02_pipeline.ipynb #c026a2
+@patch
+def final_latency(self:SearchPipeStep, strategies:dict)->dict: # {} where nothing can measure
+    "Latency for the table; a device that is not there leaves its column empty."
+    try: return measure(self.task, self.exporter, strategies, repeat=200, seconds=max(6., sum(r.seconds for r in self.history)/20))
+    except Exception as e: log.warning('no latency in the table: %s', e.what if isinstance(e, QuantnbError) else f'{type(e).__name__}: {e}'); return {}
+
+@patch
+def timed(self:SearchPipeStep, strategies:list)->list: # One dict(latency, latency_p90, latency_ratio) each; {} where nothing is measured
+    "Latencies of files, timed in turns."
+    if not self.measures or len(strategies)<2: return [{}]*len(strategies)
+    times = self.final_latency({str(k):s for k,s in enumerate(strategies)}); reference = times.get('float')
+    return [dict(latency=t.median, latency_p90=t.p90, latency_ratio=t.median/reference.median if reference and reference.median else None) if (t := times.get(str(k))) else {} for k in range(len(strategies))]
+
+@patch
+def with_plain(self:SearchPipeStep, finalists:list)->list: # Records
+    "Where latency counts, the same width everywhere is a finalist, if it was tried and meets the targets."
+    if not self.measures: return finalists
+    tried = {r.strategy:r for r in self.history.ranked() if r.feasible}; there = {r.strategy for r in finalists}
+    return finalists+[tried[s] for s in uniforms(self.config, self.graph).values() if s in tried and s not in there]
+
 # %% ../../nbs/run/02_pipeline.ipynb #c026d1
 @patch
 def in_order_of_safety(self:SearchPipeStep,
@@ -555,11 +576,11 @@ def rivals(self:SearchPipeStep,
 )->list: # Pairs of records: as searched, and as confirmed, with the weights that would be delivered
     "The finalists by their files; one whose file cannot be evaluated is left out."
     most,res = 5 if self.small else 1,[] # whose weights are rounded in sequence
-    if role=='confirm': pairs = [(r, self.in_sequence(r.strategy) if k<most else r.strategy) for k,r in enumerate(self.finalists())]
+    if role=='confirm': pairs = [(r, self.in_sequence(r.strategy) if k<most else r.strategy) for k,r in enumerate(self.with_plain(self.finalists()))]
     else: r = self.finalists()[0]; pairs = [(r, s) for s in dict.fromkeys((r.strategy, self.in_sequence(r.strategy)))]
-    for r,s in pairs:
+    for (r,s),t in zip(pairs, self.timed([s for _,s in pairs]) if role=='confirm' else [{}]*len(pairs)):
         known = role=='evaluate' and s is r.strategy; own = {} if s is r.strategy else dict(divergence=float(self.engine.divergence_of(s)))
-        metrics = r.metrics if known else {**r.metrics, 'accuracy':None, **self.file_metrics(s, role), **own}
+        metrics = r.metrics if known else {**r.metrics, 'accuracy':None, **self.file_metrics(s, role), **own, **t}
         if metrics['accuracy'] is None: continue
         missed = self.config.targets.missed(metrics, float_accuracy); seen = None if known or not self.exporter.deployed else self.exporter.deployed.meter.seen
         res.append((r, replace(r, strategy=s, metrics=metrics, missed=missed, reward=self.confirmed_reward(r, metrics, float_accuracy), extra={**r.extra, 'seen':seen})))
@@ -636,12 +657,6 @@ def standing(self:SearchPipeStep, strategy:Strategy, best:Record, confirmed:dict
     return None,'failed' if any(r.strategy==strategy for r in h) else 'not tried'
 
 # %% ../../nbs/run/02_pipeline.ipynb #c027f
-@patch
-def final_latency(self:SearchPipeStep, strategies:dict)->dict: # {} where nothing can measure
-    "Latency for the table; a device that is not there leaves its column empty."
-    try: return measure(self.task, self.exporter, strategies, repeat=200, seconds=max(6., sum(r.seconds for r in self.history)/20))
-    except Exception as e: log.warning('no latency in the table: %s', e.what if isinstance(e, QuantnbError) else f'{type(e).__name__}: {e}'); return {}
-
 @patch
 def score_row(self:SearchPipeStep,
     strategy:Strategy, # None for float
