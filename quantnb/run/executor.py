@@ -416,7 +416,9 @@ def collect(self:DaskExecutor, t:Trial, answer=None):
     except KilledWorker: t.outcome = Outcome(t.strategy, self.prepared.cost.metrics(t.strategy), f'it has ended the process of its worker {FAILURES+1} times: os._exit, a crash, or more memory than a worker may use', time.monotonic()-t.begun)
     except (CancelledError, Late, TimeoutError, OSError): t.future = None # lost with the scheduler, or with the connection to it: once more
     except KeyError: t.future,self.unsent = None,True # the scheduler was started again, and knows nothing
-    except Exception as e: t.error = e
+    except Exception as e:
+        if getattr(getattr(future, 'client', None), 'status', 'running')=='running': t.error = e
+        elif t.future is future: t.future = None # its connection was closed while it was asked: once more
 
 # %% ../../nbs/run/02a_executor.ipynb #e023
 @patch
