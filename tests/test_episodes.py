@@ -1,11 +1,10 @@
 "Episodes in sequence: the search sees what it delivers, in this process, in a worker, and after it was interrupted."
 import json, pickle, pytest
 from quantnb.run.executor import calibrated, reopened
-from quantnb.run.history import TaskDir
 from quantnb.run.pipeline import SearchPipeStep
 from quantnb.run.prepare import episode, prepare
 from quantnb.task import lesson_task
-from quantnb.types import Strategy, Targets
+from quantnb.types import Targets
 
 def task(folder, **kw): return lesson_task(**{**dict(targets=Targets(compress_ratio=89), bits=[2,3,4,8], max_episode=5, num_warmup=2, quant=dict(episodes='in sequence'), local_base_path=str(folder)), **kw})
 

@@ -219,7 +219,7 @@ def test_a_network_that_cannot_be_sent(tmp_path):
 
 @pytest.mark.parametrize('status', ['running','closed'])
 def test_an_answer_that_is_asked_for_while_the_connection_is_closed_is_no_error_of_the_trial(status):
-    from quantnb.run.executor import DaskExecutor, Trial
+    from quantnb.run.executor import Trial
     def result(timeout): raise RuntimeError('IOLoop is closed')
     t = Trial(Strategy()); t.future = SimpleNamespace(client=SimpleNamespace(status=status), result=result); DaskExecutor.collect(SimpleNamespace(), t)
     assert (t.error is None, t.future is None)==(status=='closed',)*2

@@ -301,7 +301,7 @@ def shifted(self:Walk, s:Stretch, xs:list, ys:list, grid, plain:np.ndarray)->np.
     return shift_behind(one, out(f, q.params[l.param]), out(z, grid.dequantized), own=two)
 
 # %% ../../nbs/deploy/06_sequential.ipynb #c021
-def _key(q): return f"{next(q.__dict__.setdefault('_passes', itertools.count()))}" # each pass makes weights of its own; counted for each quantizer, so that the same search gives the same names
+def _key(q): return str(next(q.__dict__.setdefault('_passes', itertools.count()))) # each pass makes weights of its own; counted for each quantizer, so that the same search gives the same names
 
 # %% ../../nbs/deploy/06_sequential.ipynb #c021s
 @patch

@@ -480,7 +480,7 @@ def finalists(self:SearchPipeStep,
 
 # %% ../../nbs/run/02_pipeline.ipynb #c025k
 @patch(as_prop=True)
-def small(self:SearchPipeStep)->bool: return sum(l.macs for l in self.graph.quantizable)<SMALL # is the network cheap enough for several?
+def small(self:SearchPipeStep)->bool: return is_small(self.graph) # is the network cheap enough for several?
 
 # %% ../../nbs/run/02_pipeline.ipynb #c0252
 def nearest(
