@@ -12,6 +12,7 @@ from fastcore.basics import patch
 from pathlib import Path
 from ..types import *
 from ..graph.ir import *
+from ..quant.grid import *
 from ..quant.fold import find_folds, output_axis
 import mindspore as ms
 from mindspore import nn
@@ -89,12 +90,13 @@ def load(
 # %% ../../nbs/deploy/03_mindir.ipynb #c010
 @patch
 def const(self:_Mindir, v):
-    "Name of a constant: an int, a tuple of ints, or a float32 array."
+    "Name of a constant: a bool, an int, a tuple of ints, or a float32 array."
     n = pb.NodeProto(op_type='Constant'); n.output.append(f'const:{next(self.new)}')
     a = n.attribute.add(name='value')
     if isinstance(v, tuple):
         a.type = _A.TUPLE
         for i in v: a.values.add(type=_A.INT64, ints=[i])
+    elif isinstance(v, bool): a.type,a.i = _A.BOOL,int(v)
     elif isinstance(v, int): a.type,a.i = _A.INT64,v
     else:
         v = np.asarray(v, np.float32); a.type = _A.TENSORS
@@ -147,9 +149,16 @@ class _Writer:
         self.nodes.append(self.e.make(op, *ins)); return self.nodes[-1].output[0]
     def cast(self, x, to): return self('Cast', x, self.e.const(_type_id[to]))
 
+def _moment(do, x, n):
+    "Scale and zero point of a grid that follows from the values."
+    c = do.e.const; zero,whole = c(np.float32(0)),(c(()),c(False))
+    lo,hi = do('Minimum', do('ReduceMin', x, *whole), zero),do('Maximum', do('ReduceMax', x, *whole), zero)
+    s = do('Maximum', do('Div', do('Sub', hi, lo), c(np.float32(n))), c(np.finfo(np.float32).tiny)) # zeros alone stay zeros
+    return s,do('Rint', do('Minimum', do('Div', do('Neg', lo), s), c(np.float32(n))))
+
 def _fake_quant(do, x, grid):
     "Values of `x` on an activation grid."
-    c = do.e.const; s,z = c(grid.scale),c(np.float32(grid.zero_point))
+    c = do.e.const; s,z = _moment(do, x, grid.n) if isinstance(grid, DynamicGrid) else (c(grid.scale), c(np.float32(grid.zero_point)))
     q = do('Add', do('Rint', do('Div', x, s)), z)
     q = do('Minimum', do('Maximum', q, c(np.float32(0))), c(np.float32(grid.n)))
     return do('Mul', do('Sub', q, z), s)
@@ -282,7 +291,7 @@ _half = ('FLOAT16','float16')
 @patch
 def quantized(self:_Mindir, fn, v, dtype, grid):
     "Name of the value `v` on a grid; made once."
-    key = fn,v,grid.scale.tobytes(),grid.zero_point,grid.n
+    key = (fn, v, 'now') if isinstance(grid, DynamicGrid) else (fn, v, grid.scale.tobytes(), grid.zero_point, grid.n)
     if key not in self.done:
         do,half = _Writer(self),dtype in _half
         y = _fake_quant(do, do.cast(v, _T.FLOAT) if half else v, grid)

@@ -38,16 +38,16 @@ def observe(
     inputs:list, # Tuples of arrays
     tensors, # Names of float tensors
     most:int=16, # Rows at a time, if so many fit
-)->dict: # Name to (smallest, largest)
-    "Smallest and largest value of tensors."
+)->dict: # Name to (smallest, largest, mean square of the usual channel)
+    "Smallest and largest value of tensors, and the median over their channels (axis 1) of the mean square."
     names,outs = [i.name for i in o.inputs],{v.name for v in o.outputs}
-    inner = [t for t in tensors if t not in names]; res = {t:(0.,0.) for t in tensors}
+    inner = [t for t in tensors if t not in names]; res = {t:(0.,0.,0.,0) for t in tensors}
     s = o.open([t for t in inner if t not in outs]); n = rows_that_fit(o.row_bytes+o.bytes_of(inner), most)
     for xs in inputs:
         for part in cut(xs, n) if o.dynamic else [xs]:
             feed = o.feed(part); vals = dict(zip(inner, s.run(inner, feed) if inner else ())); vals.update(feed)
-            for t in tensors: res[t] = min(res[t][0], float(vals[t].min())),max(res[t][1], float(vals[t].max()))
-    return res
+            for t in tensors: v = vals[t]; lo,hi,total,count = res[t]; channels = v.reshape(len(v), v.shape[1], -1) if v.ndim>1 else v.reshape(1, 1, -1); res[t] = min(lo, float(v.min())),max(hi, float(v.max())),total+np.einsum('ncs,ncs->c', channels, channels, dtype=np.float64),count+len(channels)*channels.shape[2]
+    return {t:(lo, hi, float(np.median(total)/max(1, count))) for t,(lo,hi,total,count) in res.items()}
 
 # %% ../../nbs/deploy/01_qdq.ipynb #c021
 def _field(no, b):
@@ -182,13 +182,21 @@ def _observed(self:QdqBuilder):
     return observe(self.o, self.inputs or self.q.inputs, need) if need else {}
 
 @patch
+def sqnr8(self:QdqBuilder, t):
+    "Signal to quantization noise of the usual channel of a tensor on its 8-bit grid, dB: a step makes a noise of scale**2/12 (Bennett, 1948)."
+    s = float(self.grid8(t).scale)
+    if self.ranges is None: self.ranges = self._observed()
+    return 10*np.log10(max(12*self.ranges[t][2]/s**2, 1e-30)) if t in self.ranges else np.inf
+
+@patch
 def grid8(self:QdqBuilder, t):
     "8-bit grid of any tensor."
     if t not in self.known:
         g = self.q.act(self.feeds[t], 8) if t in self.feeds else None
-        if g is None:
+        if g is not None: g = g.fixed
+        else:
             if self.ranges is None: self.ranges = self._observed()
-            least,most = self.clip.get(getattr(self.makes.get(t), 'name', ''), (-np.inf,np.inf)); lo,hi = (self.margin*v for v in self.ranges[t])
+            least,most = self.clip.get(getattr(self.makes.get(t), 'name', ''), (-np.inf,np.inf)); lo,hi = (self.margin*v for v in self.ranges[t][:2])
             g = ActGrid.of(max(lo, least), min(hi, most), 8)
         self.known[t] = g
     return self.known[t]
@@ -202,18 +210,29 @@ class _Plan:
     want:dict # Tensor to {reader: grid}
     whole:set # Nodes that run on integers, layers or not
     dropped:set # ReLUs that the grid after them makes needless
+    live:set # Layers whose activation gets its scale when it is there
+    loose:set # Convolutions on integers whose result is not stored in 8 bits
 
 def _base(want):
     "The grid that a tensor is stored on: the one of reader '' if there is one, else the finest of those its readers want."
     return want.get('') or max(want.values(), key=lambda g: (g.bits, g.range[1]-g.range[0]))
 
 # %% ../../nbs/deploy/01_qdq.ipynb #c045
+ENOUGH = 30. # dB that 8 bits must leave of a tensor that no layer asked to be rounded
+
+@patch
+def loosens(self:QdqBuilder, n, t):
+    "Whether a convolution's result `t`, which nothing after it needs in 8 bits, would lose too much there."
+    if n.op!='Conv' or self.q.layers[self.path[n.name]].groups>1 or self.channels(n.ins[1])[0]!=0: return False
+    return self.sqnr8(t)<ENOUGH
+
 @patch
 def _close(self:QdqBuilder, p, n, must):
     "Put a Q after a node and drop the ReLUs between; False if nothing after it needs one."
     o,t = n.outs[0],self.tail[n.outs[0]]
     if not p.want.get(t):
         if not must: return False
+        if self.loosens(n, t): p.loose.add(n.name); return True
         p.want[t][''] = self.grid8(t)
     if o==t: return True
     lo,hi = _base(p.want[t]).range; drop,x = [],o
@@ -239,10 +258,16 @@ def _forwards(self:QdqBuilder, bits, grid):
     "Layers that run on integers, and the tensors that come out of integer arithmetic."
     quant,ints = set(),set()
     for n in self.ops:
-        if n.name in bits and bits[n.name].w<=8 and grid[n.name] is not None and self.side[n.name]==1 and self.channels(n.ins[1]) is not None and not self.q.layers[self.path[n.name]].group: quant.add(n.name)
+        if n.name in bits and bits[n.name].w<=8 and grid[n.name] is not None and self.side[n.name]==1 and self.channels(n.ins[1]) is not None and not self.q.layers[self.path[n.name]].group and (not isinstance(grid[n.name], DynamicGrid) or self.multiplies(n)): quant.add(n.name)
         carries = n.op in CARRY|POOL|CLIP|{'Concat'} or n.op=='Add' and len(self.activations(n))==2
         if n.op=='Conv' and n.name in quant or carries and any(i in ints for i in n.ins): ints.update(n.outs)
     return quant,ints
+
+@patch
+def multiplies(self:QdqBuilder, n):
+    "Whether a node is a product and a sum, and nothing else."
+    attrs = {a.name:oh.get_attribute_value(a) for a in self.o.node(n.name).attribute}
+    return n.op in ('MatMul','Gemm') and self.o.init[n.ins[1]].ndim==2 and not attrs.get('transA') and all(attrs.get(k, 1)==1 for k in ('alpha','beta'))
 
 @patch
 def plan(self:QdqBuilder, strategy):
@@ -250,9 +275,10 @@ def plan(self:QdqBuilder, strategy):
     bits = {n:strategy[p] for n,p in self.path.items() if p in strategy}
     grid = {n:self.q.act(self.path[n], b.a) if b.a<=8 else None for n,b in bits.items()}
     quant,ints = self._forwards(bits, grid)
-    p = _Plan(bits, {k:b.w for k,b in strategy.items()}, quant, collections.defaultdict(dict), set(quant), set())
+    live = {n for n,g in grid.items() if isinstance(g, DynamicGrid)}
+    p = _Plan(bits, {k:b.w for k,b in strategy.items()}, quant, collections.defaultdict(dict), set(quant), set(), live, set())
     for n in reversed(self.ops):
-        if n.name in grid and grid[n.name] is not None: p.want[n.ins[1-self.side[n.name]]][n.name] = grid[n.name]
+        if n.name in grid and grid[n.name] is not None and n.name not in live: p.want[n.ins[1-self.side[n.name]]][n.name] = grid[n.name]
         if n.name in quant:
             if n.op=='Conv': self._close(p, n, True)
         elif any(i in ints for i in n.ins) and n.name not in bits: self._carry(p, n)
@@ -524,6 +550,55 @@ def read(self:_Out, t, n):
     heavy = n.op in HEAVY and n.name not in self.p.quant and any(i in self.b.o.init for i in n.ins[:2])
     return self.dequantize(t, g, n.name, self.b.o.wide_axis(t, n) if heavy else None)
 
+# %% ../../nbs/deploy/01_qdq.ipynb #d002
+@patch
+def moment(self:_Out, x):
+    "Names of the integers of a tensor, and of the scale and the zero point that follow from its values."
+    q,s,z = outs = tuple(f'{x}:now{k}' for k in ('',':s',':z'))
+    self._once(q, lambda: self.nodes.append(Piece(_field(1, oh.make_node('DynamicQuantizeLinear', [x], outs, name=q).SerializeToString()), 'DynamicQuantizeLinear', (x,), outs)))
+    return outs
+
+@patch
+def at_once(self:_Out, n):
+    "A layer on integers whose activation gets its scale when it is there."
+    b,w,bits = self.b,n.ins[1],self.p.bits[n.name].w; q,s,z = self.moment(self.read(n.ins[0], n)); around = b.unsigned(w, bits)
+    weight,(scale,_,axis) = self.integers(w, bits, around),self.scales(w, bits, around); turned = f'{weight}:t'
+    if axis==0: weight = self._once(turned, lambda: self.node('Transpose', [self.integers(w, bits, around)], turned))
+    ins = [q, weight, z, *[self.const('zero:w', lambda: np.array(128, np.uint8))]*around]; ints,name = f'{n.name}:int32',n.name
+    self.nodes.append(Piece(_field(1, oh.make_node('MatMulInteger', ins, [ints], name=name).SerializeToString()), 'MatMulInteger', tuple(ins), (ints,))); self.cast(ints, f'{n.name}:float')
+    y = self.node('Mul', [f'{n.name}:float', self.node('Mul', [s,scale], f'{n.name}:scale')], n.outs[0] if len(n.ins)<3 else f'{n.name}:product')
+    if len(n.ins)>2: self.node('Add', [y, self.const(*self.bias(n.name, n.ins[2]))], n.outs[0])
+
+@patch
+def floats(self:_Out, x):
+    "A tensor on the grid of the moment, for a float operator."
+    q,s,z = self.moment(x); name = f'{x}:now:float'
+    if name in self.stored: return name
+    self.stored[name] = 1; self.cast(q, name+':q'); self.cast(z, name+':z')
+    return self.node('Mul', [self.node('Sub', [name+':q',name+':z'], name+':c'),s], name)
+
+# %% ../../nbs/deploy/01_qdq.ipynb #d007
+@patch
+def around(self:_Out, w, bits):
+    "Name of the integers of a weight's view as uint8 around 128, narrow ones too."
+    if bits==8: return self.integers(w, bits, True)
+    q = self.integers(w, bits); name = f'{q}:a'
+    if name in self.stored: return name
+    self.stored[name] = 1; wide = self.make('Cast', [q], name+':i', to=TP.INT32)
+    return self.make('Cast', [self.node('Add', [wide, self.const('128:i', lambda: np.array(128, np.int32))], name+':s')], name, to=TP.UINT8)
+
+@patch
+def sums(self:_Out, n):
+    "A convolution of integers whose sums become floats."
+    b,w,bits = self.b,n.ins[1],self.p.bits[n.name].w; g = self.p.want[n.ins[0]][n.name]; k,_,zero = self.grid(g)
+    ids = b.channels(w)[1]; shape = (1,-1,*[1]*(b.o.init[w].ndim-2)); ints,y = f'{n.name}:int32',f'{n.name}:product'
+    ins = [self.stored[n.ins[0],g], self.around(w, bits), zero, self.const('zero:w', lambda: np.array(128, np.uint8))]
+    node = oh.make_node('ConvInteger', ins, [ints], name=n.name); node.attribute.extend(b.o.node(n.name).attribute)
+    self.nodes.append(Piece(_field(1, node.SerializeToString()), 'ConvInteger', tuple(ins), (ints,))); self.cast(ints, f'{n.name}:float')
+    scale = self.const(f'{w}:r{bits}:{k}', lambda: (np.float64(g.scale)*(b.q.weight(b.path[n.name], bits).scale.ravel()[ids]/_wide(bits)).astype(np.float64)).astype(np.float32).reshape(shape))
+    self.node('Mul', [f'{n.name}:float',scale], y if len(n.ins)>2 else n.outs[0])
+    if len(n.ins)>2: name,make = self.bias(n.name, n.ins[2]); self.node('Add', [y, self.const(f'{name}:c', lambda: make().reshape(shape))], n.outs[0])
+
 # %% ../../nbs/deploy/01_qdq.ipynb #c077
 @patch
 def op(self:_Out, n):
@@ -535,8 +610,11 @@ def op(self:_Out, n):
     if n.op=='Gather' and n.ins[0] in b.weight and b.weight[n.ins[0]] in self.p.widths and self.look_up(n, n.ins[0], self.p.widths[b.weight[n.ins[0]]]):
         for t in n.outs: self.store(t, t, False)
         return
+    if n.name in self.p.loose: return self.sums(n)
+    if n.name in self.p.live and n.name in self.p.quant: self.at_once(n); return [self.store(t, t, False) for t in n.outs]
     ins = [i if not i or i in init else self.read(i, n) for i in n.ins]
     layer = n.name in self.p.bits
+    if n.name in self.p.live: k = 1-b.side[n.name]; ins[k] = self.floats(ins[k])
     for k,i in enumerate(n.ins):
         if i not in init: continue
         if layer and k==b.side[n.name]: ins[k] = self.weight(n, self.p.bits[n.name].w)
@@ -665,7 +743,7 @@ def integer_macs(
     layers = {l.path:l for l in g.layers if l.macs and l.calls}; why = {}
     for n in m.graph.node:
         p = n.name.split('#')[0]
-        if n.op_type not in HEAVY or p not in layers: continue
+        if n.op_type not in HEAVY or p not in layers: continue # a MatMulInteger is what it says
         src = [made.get(i) for i in n.input[:2]]; dq = [s is not None and s.op_type=='DequantizeLinear' for s in src]
         if n.output[0] in blocks: r = ''
         elif dq[1] and any(a.name=='block_size' for a in src[1].attribute): r = 'its weight has groups, and the runtime has not joined them with the product'

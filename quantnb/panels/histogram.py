@@ -57,7 +57,7 @@ def act_histogram(
     "The activation that enters a layer, on its grid."
     o = q.observers.get(path)
     if o is None or o.h is None: return None
-    c,k = (o.edges[1:]+o.edges[:-1])/2,np.nonzero(o.h)[0]; g = q.act(path, bits); lo,hi = min(o.lo,0.),max(o.hi,0.); pad = .02*(hi-lo)
+    c,k = (o.edges[1:]+o.edges[:-1])/2,np.nonzero(o.h)[0]; g = q.act(path, bits); g = g and g.fixed; lo,hi = min(o.lo,0.),max(o.hi,0.); pad = .02*(hi-lo)
     base = dict(total=int(o.count), range=[float(o.lo), float(o.hi)], clip=None, clipped=0., levels=None, sqnr=None, unit='value of the activation')
     base |= _bars(c[k], lo-pad, hi+pad, _few(o.count), o.h[k]) # bars that are broader than the observer's bins
     if g is None: return base

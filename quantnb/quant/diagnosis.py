@@ -81,6 +81,7 @@ def _activation_cause(o, grid, scaled_by):
     error,seen = lambda rows: sqnr(o.exact, o(rows, o.w)),o.seen; now = error(grid(o.rows))
     lo,hi = min(float(o.rows.min()), 0.),max(float(o.rows.max()), 0.); tried = [(lo*k, hi*k) for k in (1,.7,.5,.35,.25,.15)]+[(float(seen.lo), float(seen.hi))]
     best,r = max(((error(ActGrid.of(*r, grid.bits)(o.rows)), r) for r in tried), key=lambda t: t[0])
+    if isinstance(grid, DynamicGrid): best = -math.inf # no fixed range is better than the tensor's own
     if max(own := error(by_channel(o.rows, grid.bits)), best)<now+HELPS: return f'{2**grid.bits} steps are too few for this activation','a wider activation'
     if best>own-HELPS: # another range does as well
         wider = max(-r[0], r[1])>max(-grid.range[0], grid.range[1])
@@ -113,7 +114,7 @@ def diagnose_layer(
     peaks = o.peaks(); spread = float(peaks.max()/max(np.median(peaks), 1e-30)) if peaks.max()>0 else 1.
     centres,share = (seen.edges[1:]+seen.edges[:-1])/2,seen.h/max(1, seen.count); order = np.argsort(np.abs(centres)); tail = np.abs(centres)[order][np.searchsorted(np.cumsum(share[order]), .999).clip(max=len(order)-1)]
     clipped = 0. if a is None else 100*float(share[(centres<a.range[0]-a.scale/2)|(centres>a.range[1]+a.scale/2)].sum())
-    b = q.bias_param[path]; least = 0 if b is None or q.act(path, 8) is None or w is None or bits.w>8 or w.groups>1 else np.abs(q.params[b].ravel()).astype(np.float64)/(2.**30*np.float64(q.act(path, 8).scale))*2**max(0, 7-bits.w)
+    b = q.bias_param[path]; least = 0 if b is None or q.act(path, 8) is None or isinstance(q.act(path, 8), DynamicGrid) or w is None or bits.w>8 or w.groups>1 else np.abs(q.params[b].ravel()).astype(np.float64)/(2.**30*np.float64(q.act(path, 8).scale))*2**max(0, 7-bits.w)
     overflow = int((least>=w.scale.ravel()*(1-1e-6)).sum()) if np.ndim(least) else 0
     cosine = float((o.exact*both).sum(dtype=np.float64)/max(math.sqrt(float(np.square(o.exact, dtype=np.float64).sum())*float(np.square(both, dtype=np.float64).sum())), 1e-30))
     if total>=ENOUGH: why,remedy = '',''

@@ -175,7 +175,7 @@ def grouped(self:Quantizer, l):
 def _for_bias(self:Quantizer, path, grid):
     "The grid, with larger scales where the int32 bias would overflow: a channel of tiny weights and a large bias, whose weights then round to 0."
     b,a = self.bias_param[path],self.act(path, 8)
-    if b is None or a is None or grid.bits>8 or grid.groups>1: return grid # behind a product with groups the bias stays float
+    if b is None or a is None or grid.bits>8 or grid.groups>1 or isinstance(a, DynamicGrid): return grid # behind a product with groups, or with the scale of the moment, the bias stays float
     least = np.abs(self.params[b].ravel()).astype(np.float64)/(2.**30*np.float64(a.scale))*2**max(0, 7-grid.bits)
     low = least>grid.scale.ravel()
     return grid.widened(low, least) if low.any() else grid
@@ -191,7 +191,7 @@ def act(self:Quantizer,
     k = path,bits
     if k not in self._a:
         f = self.methods[path]['ranges']; own = (self.layers[path],self.params[self.layers[path].param]) if getattr(f, 'by_layer', False) else ()
-        self._a[k] = ActGrid.of(*f(o, bits, *own), bits)
+        g = ActGrid.of(*f(o, bits, *own), bits); self._a[k] = DynamicGrid(g.scale, g.zero_point, bits) if bits==8 and getattr(f, 'dynamic', False) and self.layers[path].kind=='dense' else g
     return self._a[k]
 
 # %% ../../nbs/quant/04_quantizer.ipynb #c009k
@@ -264,7 +264,7 @@ def bias(self:Quantizer,
 def bias_step(self:Quantizer, path, bits, act)->np.ndarray: # float64 [C], or None if it is not rounded
     "Step of the int32 bias: the product of the two scales, at most a 7-bit weight's."
     a = self.act(path, act)
-    if bits>8 or a is None or self.layers[path].group: return None
+    if bits>8 or a is None or self.layers[path].group or isinstance(a, DynamicGrid): return None
     return np.float64(a.scale)*self.weight(path, bits).scale.astype(np.float64)/2**max(0, 7-bits)
 
 # %% ../../nbs/quant/04_quantizer.ipynb #c012

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Magnitudes', 'SampleRanges', 'usual_points', 'quantile_of', 'Percentile', 'MovingAverage', 'Entropy', 'points_error',
-           'IFMR', 'Trimmed', 'Channels', 'per_column', 'Reader', 'Auto']
+           'IFMR', 'Trimmed', 'Channels', 'per_column', 'Reader', 'Auto', 'Dynamic']
 
 # %% ../../nbs/quant/01a_ranges.ipynb #c003
 import math
@@ -271,3 +271,14 @@ class Auto:
         if layer is None or layer.c_in!=st.rows.shape[1]: return rs[len(self.factors)] # what is read is not the weight's input channels
         x = st.rows[use] if (use := ((st.rows>=least)&(st.rows<=most)).all(1)).any() else st.rows
         reads = Reader(layer, weight); return min(rs, key=lambda r: reads.error(x, *r, bits))
+
+# %% ../../nbs/quant/01a_ranges.ipynb #d002
+@ranges.register('dynamic')
+class Dynamic:
+    "Dense layers at 8 bits take the range of the tensor as it comes; all else that of `mse`."
+    needs,dynamic = (),True
+    def __call__(self,
+        o:Observer,
+        bits:int, # Width of the grid
+    )->tuple: # lo, hi
+        return mse_range(o, bits)

@@ -52,13 +52,12 @@ class Site:
         if self.mode==FLOAT: return x
         f = np.ascontiguousarray(x, np.float32)
         if self.mode==OBSERVE: self.observer(f); return x
-        y = _buffer(f.size).reshape(f.shape)
-        fake_quantize(f.ravel(), y.ravel(), *self.args)
+        y = _buffer(f.size).reshape(f.shape); g = self.grid.on(f) if isinstance(self.grid, DynamicGrid) else self.grid
+        fake_quantize(f.ravel(), y.ravel(), g.scale, np.float32(g.zero_point), np.float32(g.n))
         return y if x.dtype==np.float32 else y.astype(x.dtype)
     def use(self, grid):
         "Put activations on `grid`; None leaves them float."
         self.grid = grid; self.mode = FLOAT if grid is None else QUANTIZE
-        if grid is not None: self.args = grid.scale,np.float32(grid.zero_point),np.float32(grid.n)
     def op(self):
         "A custom operator of this site; each place in the network gets its own."
         def fake_quant(x): return self(x)
