@@ -3,7 +3,7 @@
     python benchmarks/real/whisper_peers.py --files FOLDER [--nncf FOLDER] [--again NAME …] [--out benchmarks/real/whisper_peers.json]
     python benchmarks/real/whisper_peers.py --files FOLDER --latency     # of the files that are there, all in turns
 
-quantnb's files have 8 bits everywhere, weights rounded to nearest. Each tool works in a process of its own and calibrates, where it does, on the same eight
+quantnb's files have 8 bits everywhere, weights rounded to nearest; those called dynamic have the scales of dense layers' activations computed when they run. Each tool works in a process of its own and calibrates, where it does, on the same eight
 recordings (four clips, each clean and in noise), written down by the float files. NNCF is imported from FOLDER, the site-packages of an environment that has
 it (`pip install nncf openvino`), or left out. Both files of a tool are judged together on the five test clips by ONNX Runtime at one thread: wrong words, negative
 log likelihood of a token, and what a call of either file takes of the processor, the median, which other work on the machine changes little. Latency is one clip's encoder, and one step of the decoder with a cache of 64 positions, at one thread: the lowest of
@@ -21,17 +21,17 @@ SIDES = 'encoder', 'decoder'
 def where(folder, name, side): return folder/f'{name.replace(" ", "_").replace(",", "")}.{side}.onnx'
 
 
-def ours(folder):
-    "Write the float files and those of 8 bits everywhere; how many layers were found."
+def ours(folder, ranges='mse', **names):
+    "Write files for each name and width (None: float); how many layers were found."
     import mindspore as ms, whisper as m # before onnx
     from quantnb.all import OrtEngine, Recipe, Strategy, read_graph, select
     begun = time.time(); done = lambda what: print(f'{what}: {time.time()-begun:.0f} s, {time.process_time():.0f} s of the processor', file=sys.stderr, flush=True)
     net, x = m.get_model(), m.get_inputs(); graph = select(read_graph(net, x)); done('graph')
-    e = OrtEngine(net, graph, x, recipe=Recipe(rounding='nearest'), workers=1); done('engine')
+    e = OrtEngine(net, graph, x, recipe=Recipe(rounding='nearest', ranges=ranges), workers=1); done('engine')
     e.calibrate(m.calibrate); done('calibrated')
     paths = [l.path for l in e.graph.quantizable]
-    for name, s in dict(float=None, **{'quantnb 8 bits': Strategy.uniform(paths, 8, 8)}).items():
-        for k, f in e.deployed.files(s).items():
+    for name, bits in names.items():
+        for k, f in e.deployed.files(bits and Strategy.uniform(paths, bits, bits)).items():
             side = k.split('.')[1]
             if side in SIDES: where(folder, name, side).write_bytes(f)
         done(name)
@@ -93,6 +93,7 @@ def quantize(folder, side, src, dst):
     onnx.save(nncf.quantize(m, nncf.Dataset(data), model_type=nncf.ModelType.TRANSFORMER, subset_size=len(data)), str(dst))
 
 
+OURS = {'float': lambda folder: ours(folder, **{'float': None, 'quantnb 8 bits': 8}), 'quantnb 8 bits, dynamic': lambda folder: ours(folder, 'dynamic', **{'quantnb 8 bits, dynamic': 8})}
 TOOLS = {'ONNX Runtime dynamic': dynamic, 'ONNX Runtime static': static, 'NNCF 8 bits, weights': weights, 'NNCF quantize': quantize}
 
 
@@ -131,7 +132,7 @@ def main():
     if a.one:
         begun = time.time(); more = {}
         if a.nncf: sys.path.append(a.nncf)
-        if a.one == 'float': more = ours(folder)
+        if a.one in OURS: more = OURS[a.one](folder)
         else:
             for side in SIDES: TOOLS[a.one](folder, side, where(folder, 'float', side), where(folder, a.one, side))
         return print(json.dumps(dict(seconds=time.time()-begun, processor_seconds=time.process_time(), peak_gb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1e6, **more)))
@@ -147,7 +148,7 @@ def main():
         r = subprocess.run([sys.executable, __file__, '--files', str(folder), *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         if not r.returncode: return json.loads(r.stdout.strip().splitlines()[-1])
         return dict(failed=(r.stderr.strip().splitlines() or ['killed'])[-1][:300])
-    for k in ['float', 'quantnb 8 bits', *TOOLS]:
+    for k in ['float', 'quantnb 8 bits', 'quantnb 8 bits, dynamic', *TOOLS]:
         if k.startswith('NNCF') and not a.nncf or k in results and k not in a.again: continue
         made = {} if there(k) else child('--one', k, *(['--nncf', a.nncf] if k.startswith('NNCF') else []))
         results[k] = made if 'failed' in made else made | child('--judge', k)
