@@ -457,7 +457,7 @@ class QuantSettings(Section):
     "The recipe of the quantizer: registered names of its methods, or a name as `type` with options."
     preset:Literal['fast','default','best']='default' # What is chosen where a key below is not given: fast folds batch norms and rounds to nearest; default also scales channels where that takes 30 % of a layer's error and activations have a width of 8 bits or fewer, rounds against the layers' outputs, and the finalists in sequence; best takes more samples and tries more
     transforms:Names|None=None # What rewrites the float weights first; by the preset if it is not given
-    ranges:str|dict[str,Any]|None=None # How ranges of activations are found; `observer` if it is not given
+    ranges:str|dict[str,Any]|None=None # How ranges of activations are found, such as `mse`, `auto`, `percentile`, or `dynamic`: dense layers take the range of what comes; `observer` if it is not given
     rounding:str|dict[str,Any]|None=None # How weights are put on their grids; by the preset if it is not given
     finalists:Literal['in sequence','norms refitted','as searched']|None=None # What is done to the finalists: their weights are rounded again, each layer for the inputs that the quantized layers before it give; gains and shifts of norms are fitted to these inputs, and the weights stay; or nothing. By the preset if it is not given
     episodes:Literal['as searched','in sequence']|None=None # Weights of the strategies that the search tries: rounded once for each width, or for each strategy in sequence, as the finalists are, which costs a pass through the network for each episode. By the preset if it is not given: best has them in sequence

@@ -201,6 +201,28 @@ def grid8(self:QdqBuilder, t):
         self.known[t] = g
     return self.known[t]
 
+# %% ../../nbs/deploy/01_qdq.ipynb #c051
+@patch
+def channels(self:QdqBuilder, w):
+    "(axis of the channels in a view of a weight, their numbers), or None if they are mixed."
+    if w in self.chan: return self.chan[w]
+    l = self.q.layers[self.weight[w]]; sh = [1]*len(l.weight_shape); sh[l.channel_axis] = -1; self.chan[w] = None
+    v = self.o.replay(w, np.broadcast_to(np.arange(l.c_out, dtype=np.int32).reshape(sh), l.weight_shape).copy())
+    for a in range(v.ndim):
+        line = np.moveaxis(v, a, 0).reshape(v.shape[a], -1)
+        if (line==line[:,:1]).all(): self.chan[w] = a,line[:,0].copy() # a view would hold as many numbers as the weight has
+    return self.chan[w]
+
+@patch
+def in_groups(self:QdqBuilder, w):
+    "Axis along which a view of a weight with groups has the inputs, in their order; None if they are mixed, or it has no groups."
+    l = self.q.layers[self.weight[w]] if w in self.weight else None; c = l and l.group and self.channels(w)
+    if not c or self.o.init[w].ndim!=2: return None
+    if (w,'inputs') not in self.chan:
+        v = self.o.replay(w, np.broadcast_to(np.expand_dims(np.arange(l.c_in, dtype=np.int32), l.channel_axis), l.weight_shape).copy()); a = 1-c[0]
+        self.chan[w,'inputs'] = a if v.shape[a]==l.c_in and (np.moveaxis(v, a, 1)==np.arange(l.c_in)).all() else None
+    return self.chan[w,'inputs']
+
 # %% ../../nbs/deploy/01_qdq.ipynb #c044
 @dataclass
 class _Plan:
@@ -283,28 +305,6 @@ def plan(self:QdqBuilder, strategy):
             if n.op=='Conv': self._close(p, n, True)
         elif any(i in ints for i in n.ins) and n.name not in bits: self._carry(p, n)
     return p
-
-# %% ../../nbs/deploy/01_qdq.ipynb #c051
-@patch
-def channels(self:QdqBuilder, w):
-    "(axis of the channels in a view of a weight, their numbers), or None if they are mixed."
-    if w in self.chan: return self.chan[w]
-    l = self.q.layers[self.weight[w]]; sh = [1]*len(l.weight_shape); sh[l.channel_axis] = -1; self.chan[w] = None
-    v = self.o.replay(w, np.broadcast_to(np.arange(l.c_out, dtype=np.int32).reshape(sh), l.weight_shape).copy())
-    for a in range(v.ndim):
-        line = np.moveaxis(v, a, 0).reshape(v.shape[a], -1)
-        if (line==line[:,:1]).all(): self.chan[w] = a,line[:,0].copy() # a view would hold as many numbers as the weight has
-    return self.chan[w]
-
-@patch
-def in_groups(self:QdqBuilder, w):
-    "Axis along which a view of a weight with groups has the inputs, in their order; None if they are mixed, or it has no groups."
-    l = self.q.layers[self.weight[w]] if w in self.weight else None; c = l and l.group and self.channels(w)
-    if not c or self.o.init[w].ndim!=2: return None
-    if (w,'inputs') not in self.chan:
-        v = self.o.replay(w, np.broadcast_to(np.expand_dims(np.arange(l.c_in, dtype=np.int32), l.channel_axis), l.weight_shape).copy()); a = 1-c[0]
-        self.chan[w,'inputs'] = a if v.shape[a]==l.c_in and (np.moveaxis(v, a, 1)==np.arange(l.c_in)).all() else None
-    return self.chan[w,'inputs']
 
 # %% ../../nbs/deploy/01_qdq.ipynb #c056
 @patch
