@@ -564,7 +564,7 @@ def at_once(self:_Out, n):
     b,w,bits = self.b,n.ins[1],self.p.bits[n.name].w; q,s,z = self.moment(self.read(n.ins[0], n)); around = b.unsigned(w, bits)
     weight,(scale,_,axis) = self.integers(w, bits, around),self.scales(w, bits, around); turned = f'{weight}:t'
     if axis==0: weight = self._once(turned, lambda: self.node('Transpose', [self.integers(w, bits, around)], turned))
-    ins = [q, weight, z, *[self.const('zero:w', lambda: np.array(128, np.uint8))]*around]; ints,name = f'{n.name}:int32',n.name
+    ins = [q, weight, z, *([self.const('zero:w', lambda: np.array(128, np.uint8))] if around else [])]; ints,name = f'{n.name}:int32',n.name
     self.nodes.append(Piece(_field(1, oh.make_node('MatMulInteger', ins, [ints], name=name).SerializeToString()), 'MatMulInteger', tuple(ins), (ints,))); self.cast(ints, f'{n.name}:float')
     y = self.node('Mul', [f'{n.name}:float', self.node('Mul', [s,scale], f'{n.name}:scale')], n.outs[0] if len(n.ins)<3 else f'{n.name}:product')
     if len(n.ins)>2: self.node('Add', [y, self.const(*self.bias(n.name, n.ins[2]))], n.outs[0])
