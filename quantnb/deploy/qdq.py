@@ -33,21 +33,27 @@ def optimized(
         return onnx.load(Path(d)/'o.onnx', load_external_data=False)
 
 # %% ../../nbs/deploy/01_qdq.ipynb #c017
+def _usual_square(v):
+    "Median over the channels (axis 1) of the mean square."
+    v = np.atleast_1d(v); rows = v.reshape(len(v), v.shape[1] if v.ndim>1 else 1, -1)
+    return float(np.median(np.einsum('ncs,ncs->c', rows, rows, dtype=np.float64)))/max(1, len(v)*rows.shape[2])
+
 def observe(
     o:OnnxGraph, # Float graph
     inputs:list, # Tuples of arrays
     tensors, # Names of float tensors
     most:int=16, # Rows at a time, if so many fit
 )->dict: # Name to (smallest, largest, mean square of the usual channel)
-    "Smallest and largest value of tensors, and the median over their channels (axis 1) of the mean square."
+    "Smallest and largest value of tensors, and the mean square of their usual channel: batches may differ in their other axes."
     names,outs = [i.name for i in o.inputs],{v.name for v in o.outputs}
     inner = [t for t in tensors if t not in names]; res = {t:(0.,0.,0.,0) for t in tensors}
     s = o.open([t for t in inner if t not in outs]); n = rows_that_fit(o.row_bytes+o.bytes_of(inner), most)
     for xs in inputs:
         for part in cut(xs, n) if o.dynamic else [xs]:
             feed = o.feed(part); vals = dict(zip(inner, s.run(inner, feed) if inner else ())); vals.update(feed)
-            for t in tensors: v = vals[t]; lo,hi,total,count = res[t]; channels = v.reshape(len(v), v.shape[1], -1) if v.ndim>1 else v.reshape(1, 1, -1); res[t] = min(lo, float(v.min())),max(hi, float(v.max())),total+np.einsum('ncs,ncs->c', channels, channels, dtype=np.float64),count+len(channels)*channels.shape[2]
-    return {t:(lo, hi, float(np.median(total)/max(1, count))) for t,(lo,hi,total,count) in res.items()}
+            for t in tensors: (lo,hi,square,count),v = res[t],vals[t]; res[t] = min(lo, float(v.min())),max(hi, float(v.max())),square+v.size*_usual_square(v),count+v.size
+    return {t:(lo, hi, square/max(1, count)) for t,(lo,hi,square,count) in res.items()}
+
 
 # %% ../../nbs/deploy/01_qdq.ipynb #c021
 def _field(no, b):
