@@ -111,8 +111,8 @@ if __name__ == '__main__':
     if args.tasks:
         found = {t.name: chosen(t) for t in args.tasks}
         task, engine, exporter = open_parts()
-        paths = [l.path for l in engine.graph.quantizable]
-        strategies = {'float': None, 'uniform 8': Strategy.uniform(paths, 8, 8), 'uniform 4': Strategy.uniform(paths, 4, 8), **found}
+        layers = engine.graph.quantizable  # a table has no activation
+        strategies = {'float': None, 'uniform 8': Strategy.uniform(layers, 8, 8), 'uniform 4': Strategy.uniform(layers, 4, 8), **found}
         first = {}  # the same strategy under two names would only show the noise
         for k, v in strategies.items(): first.setdefault(v, k)
         d, folders = dict(part=args.part), {k: args.folder/k for k in first.values()}
