@@ -436,9 +436,8 @@ def grouped(self:_Out, w, bits, transposed=False):
 @patch
 def product(self:_Out, n, ins):
     "A Gemm whose weight has groups, as a product and a sum: the runtime joins blocks of integers with products alone."
-    attrs = {a.name:oh.get_attribute_value(a) for a in self.b.o.node(n.name).attribute}
-    if attrs.get('transA') or any(attrs.get(k, 1)!=1 for k in ('alpha','beta')): self.nodes.append(n.piece(ins)); return
-    w = self.grouped(n.ins[1], self.p.bits[n.name].w, True) if attrs.get('transB') else ins[1]
+    if not self.b.multiplies(n): self.nodes.append(n.piece(ins)); return
+    w = self.grouped(n.ins[1], self.p.bits[n.name].w, True) if self.b.in_groups(n.ins[1])==1 else ins[1] # Gemm reads it transposed
     y = self.make('MatMul', [ins[0],w], n.outs[0] if len(ins)<3 else f'{n.name}:product')
     if len(ins)>2: self.node('Sub', [y, self.node('Neg', [ins[2]], f'{n.name}:minus')], n.outs[0]) # an Add would be made a Gemm again
 
@@ -531,10 +530,14 @@ def dequantize(self:_Out, t, g, reader, per_axis=None):
 @patch
 def by_hand(self:_Out, t, g, reader):
     "The same by plain arithmetic: the runtime takes a DequantizeLinear before a product whose weight has groups for its integer kernel, which has none."
-    name = f'{t}:{self.grid(g)[0]}:{reader}'
-    if name in self.stored: return name
-    self.stored[name] = 1; self.cast(self.stored[t,g], name+':q')
-    return self.node('Mul', [self.node('Sub', [name+':q', self.const(f'offset:{g.zero_point}', lambda: np.array(g.zero_point, np.float32))], name+':c'), self.grid(g)[1]], name)
+    k,s,_ = self.grid(g); zero = self.const(f'offset:{g.zero_point}', lambda: np.array(g.zero_point, np.float32))
+    return self.arithmetic(self.stored[t,g], s, zero, f'{t}:{k}:{reader}')
+
+@patch
+def arithmetic(self:_Out, q, s, zero, name):
+    "(q-zero)*s, with a zero point that is a float."
+    def make(): self.cast(q, name+':q'); self.node('Mul', [self.node('Sub', [name+':q',zero], name+':c'),s], name)
+    return self._once(name, make)
 
 # %% ../../nbs/deploy/01_qdq.ipynb #c074
 @patch
@@ -568,20 +571,18 @@ def moment(self:_Out, x):
 def at_once(self:_Out, n):
     "A layer on integers whose activation gets its scale when it is there."
     b,w,bits = self.b,n.ins[1],self.p.bits[n.name].w; q,s,z = self.moment(self.read(n.ins[0], n)); around = b.unsigned(w, bits)
-    weight,(scale,_,axis) = self.integers(w, bits, around),self.scales(w, bits, around); turned = f'{weight}:t'
-    if axis==0: weight = self._once(turned, lambda: self.node('Transpose', [self.integers(w, bits, around)], turned))
-    ins = [q, weight, z, *([self.const('zero:w', lambda: np.array(128, np.uint8))] if around else [])]; ints,name = f'{n.name}:int32',n.name
-    self.nodes.append(Piece(_field(1, oh.make_node('MatMulInteger', ins, [ints], name=name).SerializeToString()), 'MatMulInteger', tuple(ins), (ints,))); self.cast(ints, f'{n.name}:float')
+    stored,(scale,_,axis) = self.integers(w, bits, around),self.scales(w, bits, around)
+    weight = self._once(f'{stored}:t', lambda: self.node('Transpose', [stored], f'{stored}:t')) if axis==0 else stored
+    ins = [q, weight, z, *([self.const('zero:w', lambda: np.array(128, np.uint8))] if around else [])]; ints = f'{n.name}:int32'
+    self.nodes.append(Piece(_field(1, oh.make_node('MatMulInteger', ins, [ints], name=n.name).SerializeToString()), 'MatMulInteger', tuple(ins), (ints,))); self.cast(ints, f'{n.name}:float')
     y = self.node('Mul', [f'{n.name}:float', self.node('Mul', [s,scale], f'{n.name}:scale')], n.outs[0] if len(n.ins)<3 else f'{n.name}:product')
     if len(n.ins)>2: self.node('Add', [y, self.const(*self.bias(n.name, n.ins[2]))], n.outs[0])
 
 @patch
 def floats(self:_Out, x):
     "A tensor on the grid of the moment, for a float operator."
-    q,s,z = self.moment(x); name = f'{x}:now:float'
-    if name in self.stored: return name
-    self.stored[name] = 1; self.cast(q, name+':q'); self.cast(z, name+':z')
-    return self.node('Mul', [self.node('Sub', [name+':q',name+':z'], name+':c'),s], name)
+    q,s,z = self.moment(x); self._once(f'{z}:f', lambda: self.cast(z, f'{z}:f'))
+    return self.arithmetic(q, s, f'{z}:f', f'{x}:now:float')
 
 # %% ../../nbs/deploy/01_qdq.ipynb #d007
 @patch

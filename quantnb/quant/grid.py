@@ -66,7 +66,7 @@ class DynamicGrid(ActGrid):
         "The grid for these values."
         x = np.asarray(x, np.float32); lo,hi = (min(x.min(), np.float32(0)),max(x.max(), np.float32(0))) if x.size else (np.float32(0),)*2
         s = np.float32((hi-lo)/np.float32(self.n))
-        if not np.isfinite(s) or s<np.finfo(np.float32).tiny: return ActGrid(np.float32(1), 0, self.bits) # all zeros, or values that are not finite and stay so
+        if not np.isfinite(s) or s<np.finfo(np.float32).tiny: return ActGrid(np.float32(1), 0, self.bits) # nothing but zeros, or values that no scale fits
         return ActGrid(s, int(np.rint(np.clip(-lo/s, 0, self.n))), self.bits)
     def quantize(self, x): return self.on(x).quantize(x)
     def __call__(self, x): return self.on(x)(x)

@@ -191,7 +191,8 @@ def act(self:Quantizer,
     k = path,bits
     if k not in self._a:
         f = self.methods[path]['ranges']; own = (self.layers[path],self.params[self.layers[path].param]) if getattr(f, 'by_layer', False) else ()
-        g = ActGrid.of(*f(o, bits, *own), bits); self._a[k] = DynamicGrid(g.scale, g.zero_point, bits) if bits==8 and getattr(f, 'dynamic', False) and self.layers[path].kind=='dense' else g
+        kind = DynamicGrid if bits==8 and getattr(f, 'dynamic', False) and self.layers[path].kind=='dense' else ActGrid
+        self._a[k] = kind.of(*f(o, bits, *own), bits)
     return self._a[k]
 
 # %% ../../nbs/quant/04_quantizer.ipynb #c009k
