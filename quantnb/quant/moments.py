@@ -106,11 +106,12 @@ class Moments(Statistic):
 @patch
 def rows(self:Moments,
     x:np.ndarray, # What enters the layer, any shape
+    most:int=None, # Rows; None: the share of as many samples
 )->np.ndarray: # float32 [R, groups, k]; None if the layer reads it in another way
     "Rows of one batch: a share for each sample, drawn at random."
     l = self.layer
     if not self.k or self.k>self.largest or x.ndim<2: return None
-    most = len(x)*math.ceil(self.enough/self.share)
+    most = most or len(x)*math.ceil(self.enough/self.share)
     if l.kind!='dense': return windows(x, l, self.rng, most) if x.ndim in (3,4) and x.shape[1]==l.c_in else None
     if x.shape[-1]!=self.k or l.channel_axis not in (0,1) or len(l.weight_shape)!=2: return None
     f = np.asarray(x, np.float32).reshape(-1, 1, self.k)
