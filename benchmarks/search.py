@@ -27,7 +27,8 @@ import quantizer_nets as zoo
 from quantizer_nets import fashion
 from prepare import DATA, official as read
 
-SETTINGS = {'W 3.0':dict(bits=[2,3,4,5,6,7,8], act_bits=[8], average=3.), 'W 2.5':dict(bits=[2,3,4,5,6,7,8], act_bits=[8], average=2.5), 'WA 5.0':dict(bits=[4,8], act_bits=None, average=5.)}
+SETTINGS = {'W 3.0':dict(bits=[2,3,4,5,6,7,8], act_bits=[8], average=3.), 'W 2.5':dict(bits=[2,3,4,5,6,7,8], act_bits=[8], average=2.5), 'WA 5.0':dict(bits=[4,8], act_bits=None, average=5.), 'WA 3.0':dict(bits=[2,3,4,6,8], act_bits=None, average=3.)}
+DELIVERED = 'W 2.5','W 3.0','WA 3.0' # settings of the searches in sequence: in the last one 3 bits everywhere lose 1 to 3 points however they are rounded
 
 def official(folder):
     "The 10,000 official test images, float32 [N,1,28,28], and labels."
@@ -101,7 +102,7 @@ def against(right, name='MsQuantRL'):
 
 def curves(results, save, a):
     begun = time.time()
-    for setting in a.settings:
+    for setting in a.settings or list(SETTINGS)[:3]:
         for net in a.nets:
             if net!='fashion' and not (here/'quantizer'/f'{net}.npz').exists(): continue
             r = results.setdefault('curves', {}).setdefault(f'{net} {setting}', dict(runs={})); todo = [(k, s) for s in range(a.seeds) for k in a.algorithms if f'{k} {s}' not in r['runs'] and (s==0 or k not in ONCE)]
@@ -119,20 +120,27 @@ def curves(results, save, a):
                 r['ahead'] = {k: against({c: b.test(s, k=='delivered')[0] for c,s in whole.items() if k=='searched' or c[2] in FINAL}) for k in ('searched','delivered')}; save()
 
 def own_episodes(results, save, a):
-    begun = time.time(); n = 50
-    for setting in a.settings:
+    begun = time.time(); n = min(a.evaluations, 50); checks = [k for k in CHECKS if k<=n]
+    for setting in a.settings or DELIVERED:
         for net in a.nets:
-            r = results['curves'][f'{net} {setting}']; found = r.setdefault('in_sequence', {}); todo = [s for s in range(a.seeds) if str(s) not in found]
+            r = results.setdefault('sequence', {}).setdefault(f'{net} {setting}', dict(runs={})); todo = [(k, s) for s in range(a.seeds) for k in a.algorithms if f'{k} {s}' not in r['runs'] and (s==0 or k not in ONCE)]
             if not todo or time.time()-begun>a.seconds: continue
-            b = Bench(net, setting, a.cache, official(a.data)); known = {}
+            b = Bench(net, setting, a.cache, official(a.data)); r['test_images'] = len(b.data['test'][1]); r['float'] = {k: b.accuracy(v, k) for k,v in b.float.items()}; seconds = []
+            file = b.file.with_name(f'{b.file.stem}-sequence.jsonl'); known = dict(json.loads(l) for l in file.read_text().splitlines()) if file.exists() else {}
             def value(s):
-                if s not in known: t = time.time(); o = b.in_sequence(s); known[s] = (b.off(b.logits(o, 'search'), 'search'),time.time()-t); b.drop(o)
-                return known[s][0]
-            for seed in todo:
+                key = ' '.join(f'{b.w}/{b.a}' for b in s.values())
+                if key not in known:
+                    t = time.process_time(); o = b.in_sequence(s); seconds.append(time.process_time()-t); known[key] = b.off(b.logits(o, 'search'), 'search'); b.drop(o)
+                    with file.open('a') as f: f.write(json.dumps([key, known[key]])+'\n')
+                return known[key]
+            for name,seed in todo:
                 if time.time()-begun>a.seconds: break
-                ss,vs,*_ = run('MsQuantRL', b.problem, value, seed, n); at = {k: ss[int(np.argmin(vs[:int(k)]))] for k in ('1','20','50')}; seen = {k: b.test(s, True) for k,s in at.items()}
-                found[str(seed)] = dict(search={k: min(vs[:int(k)]) for k in at}, delivered={k: 100*float(v[0].mean()) for k,v in seen.items()}, delivered_divergence={k: v[1] for k,v in seen.items()}, strategies={k: s.to_json() for k,s in at.items()}, seconds=float(np.median([v[1] for v in known.values()])))
-                save(); b.keep(); print(net, setting, seed, {k:v for k,v in found[str(seed)].items() if k!='strategies'}, f'{time.time()-begun:.0f} s', flush=True)
+                ss,vs,own,paid = run(name, b.problem, value, seed, n); at = {str(k): ss[int(np.argmin(vs[:max(1, k-paid)]))] for k in (1,*checks)}; seen = {k: b.test(s, True) for k,s in at.items()}
+                r['runs'][f'{name} {seed}'] = dict(best=[[k+1, v] for k,v in enumerate(np.minimum.accumulate(vs).tolist()) if k==0 or v<min(vs[:k])], evaluations=len(vs), delivered={k: 100*float(v[0].mean()) for k,v in seen.items()}, delivered_divergence={k: v[1] for k,v in seen.items()}, strategies={k: s.to_json() for k,s in at.items()}, pairs_paid=paid)
+                if seconds: r['seconds'] = float(np.median(seconds))
+                save(); b.keep(); print(net, setting, name, seed, {k: (round(min(vs[:int(k)]), 5), round(v[1], 5), 100*float(v[0].mean())) for k,v in seen.items()}, f'{time.time()-begun:.0f} s', flush=True)
+            whole = {(*k.split(), at): Strategy.from_json(s) for k,v in r['runs'].items() for at,s in v['strategies'].items()}
+            r['ahead'] = against({c: b.test(s, True)[0] for c,s in whole.items()}); save()
 
 def raced(sizes, rows, losses, blocks=100, error=.2, margin=.02):
     "Replay of a search, as the pipeline races against the best that is no larger: on the remembered samples [K,R], then on the evaluation's [K,N] while it runs."
@@ -190,7 +198,7 @@ def planted(results, save, a):
         save(); print('planted', net, {k:{n:round(float(np.mean([r[f'{k} {s}'][n] for s in range(a.seeds) if f'{k} {s}' in r])), 4) for n in map(str, CHECKS[:3])} for k in a.algorithms}, flush=True)
 
 if __name__=='__main__':
-    p = argparse.ArgumentParser(description=__doc__.split('\n')[0]); p.add_argument('--part', nargs='*', default=['curves','planted'], choices=['curves','sequence','planted','racing']); p.add_argument('--nets', nargs='*', default=['mobilenet','resnet14','vit','fashion']); p.add_argument('--settings', nargs='*', default=list(SETTINGS))
+    p = argparse.ArgumentParser(description=__doc__.split('\n')[0]); p.add_argument('--part', nargs='*', default=['curves','planted'], choices=['curves','sequence','planted','racing']); p.add_argument('--nets', nargs='*', default=['mobilenet','resnet14','vit','fashion']); p.add_argument('--settings', nargs='*', help='default: the first three for curves, those that DELIVERED names for sequence')
     p.add_argument('--algorithms', nargs='*', default=list(ALGORITHMS)); p.add_argument('--evaluations', type=int, default=200); p.add_argument('--seeds', type=int, default=5); p.add_argument('--planted', nargs='*', type=int, default=[*range(6),*range(12,18),*range(60,80)]); p.add_argument('--seconds', type=float, default=500); p.add_argument('--data', default=DATA); p.add_argument('--cache', default=str(Path(tempfile.gettempdir())/'quantnb-search')); p.add_argument('--out', type=Path, default=here/'search.json'); a = p.parse_args()
     results = json.loads(a.out.read_text()) if a.out.exists() else {}; results['environment'] = environment()
     def save(): write_atomic(a.out, json.dumps(clean(results), indent=1)+'\n')
