@@ -460,7 +460,7 @@ class QuantSettings(Section):
     ranges:str|dict[str,Any]|None=None # How ranges of activations are found, such as `mse`, `auto`, `percentile`, or `dynamic`: dense layers take the range of what comes; `observer` if it is not given
     rounding:str|dict[str,Any]|None=None # How weights are put on their grids; by the preset if it is not given
     finalists:Literal['in sequence','norms refitted','as searched']|None=None # What is done to the finalists: their weights are rounded again, each layer for the inputs that the quantized layers before it give; gains and shifts of norms are fitted to these inputs, and the weights stay; or nothing. By the preset if it is not given
-    episodes:Literal['as searched','in sequence']|None=None # Weights of the strategies that the search tries: rounded once for each width, or for each strategy in sequence, as the finalists are, which costs a pass through the network for each episode. By the preset if it is not given: best has them in sequence
+    episodes:Literal['auto','as searched','in sequence']|None=None # Weights of the strategies that the search tries: rounded once for each width, or for each strategy in sequence, as the finalists are, which costs a pass through the network for each episode; auto: in sequence if the network is small, and the first strategy is visibly off and comes nearer to float by a third. By the preset if it is not given: auto, with best in sequence, with fast as searched
     bias:str|dict[str,Any]|None=None # How biases are corrected; as `bias_correction` says if it is not given
     layers:dict[Regex, dict[Literal['ranges','rounding','bias'], Any]]={} # Path to the methods of layers that differ
 

@@ -32,7 +32,14 @@ def test_a_resumed_search_goes_on_as_it_was(whole, tmp_path):
     assert again.prepared.sequence.damping==whole.prepared.sequence.damping and [r.strategy for r in again.history]==[r.strategy for r in whole.history]
     assert [r.metrics['divergence'] for r in again.history]==pytest.approx([r.metrics['divergence'] for r in whole.history], rel=1e-6)
 
-def test_shared_weights_stay_where_they_are_the_default_or_cannot_be_left(tmp_path, caplog):
-    assert prepare(task(tmp_path, quant={})).sequence is None and prepare(task(tmp_path, quant=dict(preset='best'))).sequence is not None
+def test_the_default_has_them_where_they_pay(tmp_path, caplog):
+    low = dict(targets=Targets(compress_ratio=89), bits=[2,3,4,8])
+    def sequence(**kw): return prepare(task(tmp_path, **kw)).sequence
+    assert sequence(quant={}, **low).damping in (.01,.3) and sequence(quant={}, targets=Targets(compress_ratio=70), bits=[6,8]) is None
+    with caplog.at_level('WARNING', 'quantnb'): assert sequence(quant={}, engine='mindspore', **low) is None
+    assert 'trainer.quant.episodes' not in caplog.text # nobody asked for them
+
+def test_shared_weights_stay_where_they_are_asked_for_or_cannot_be_left(tmp_path, caplog):
+    assert prepare(task(tmp_path, quant=dict(episodes='as searched'))).sequence is None and prepare(task(tmp_path, quant=dict(preset='fast'))).sequence is None and prepare(task(tmp_path, quant=dict(preset='best'))).sequence is not None
     with caplog.at_level('WARNING', 'quantnb'): assert prepare(task(tmp_path, engine='mindspore')).sequence is None
     assert 'weights stay as they are shared' in caplog.text

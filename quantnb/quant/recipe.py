@@ -85,7 +85,7 @@ class Fold:
 
 # %% ../../nbs/quant/02a_recipe.ipynb #c014
 SCALED = ('fold','equalize','smooth')
-PRESETS = dict(fast=dict(transforms=('fold',), rounding='nearest', finalists='as searched', episodes='as searched', rows=0), default=dict(transforms=SCALED, rounding='gptq', finalists='in sequence', episodes='as searched', rows=512),
+PRESETS = dict(fast=dict(transforms=('fold',), rounding='nearest', finalists='as searched', episodes='as searched', rows=0), default=dict(transforms=SCALED, rounding='gptq', finalists='in sequence', episodes='auto', rows=512),
     best=dict(transforms=SCALED, rounding=dict(type='gptq', sweeps=20, candidates=200), finalists='in sequence', episodes='in sequence', rows=2048))
 PARTS = dict(ranges=ranges, rounding=roundings, bias=bias_corrections)
 

@@ -31,6 +31,7 @@ class Pace:
     slower:bool=False # Whether a quantized file was slower than float
     calibrated:int=128 # Rows that calibration has left
     walked:int=512 # Rows whose activations fit when weights are rounded in sequence
+    own:float=None # An episode's weights of its own; None: not known yet
 
 # %% ../../nbs/run/01b_expect.ipynb #c006
 def _walked(exporter):
@@ -166,9 +167,10 @@ def tabulating(self:_Ahead, total):
 @patch(as_prop=True)
 def own_pass(self:_Ahead): # seconds of an episode's own weights, where it has them
     from quantnb.quant.recipe import PRESETS
-    from quantnb.run.sequence import DAMPINGS
-    q = self.c.trainer.quant
-    return self.one_pass/len(DAMPINGS) if self.files and not self.simulated and (q.episodes or PRESETS[q.preset]['episodes'])=='in sequence' else 0.
+    from quantnb.run.sequence import DAMPINGS, SMALL
+    if self.p.own is not None: return self.p.own
+    q = self.c.trainer.quant; how = q.episodes or PRESETS[q.preset]['episodes']; asked = how=='in sequence' or how=='auto' and self.p.macs<SMALL and self.sequence
+    return self.one_pass/len(DAMPINGS) if self.files and not self.simulated and asked else 0.
 
 # %% ../../nbs/run/01b_expect.ipynb #c008
 def expected(
@@ -184,7 +186,7 @@ def expected(
     a = _Ahead(c, p, tuple(roles), tuple(formats), simulated, done)
     res = {'search algorithm':1.5, 'sensitivities':a.sensitivities()}
     if a.timed and (c.targets.latency is not None or c.search.rewards_metric and c.search.metric_to_reward=='latency'): res['latency model'] = 6+40*(p.opening+4*p.forward)
-    if a.own_pass: res['rounding of the episodes'] = a.one_pass
+    if a.own_pass and not done: res['rounding of the episodes'] = a.one_pass
     if a.files: res['agreement'] = 3*a.comparing(2., 256, 2)
     res['episodes'] = a.searching(); total = spent+res['episodes']
     res['confirmation'] = a.confirming()
@@ -209,6 +211,7 @@ def expected_phases(
     if not prepared.float_seconds: return {}
     ls = e.graph.quantizable; f = (prepared.float.get('latency') or 0.)/1e3; one = prepared.float_seconds; some = [r.seconds for r in history if r.status=='ok']
     timed = min(max(3., .2*one), 2.6*(c.device.repeat_times if c.device else 50)*f) if prepared.measures else 0.
-    p = Pace(one, max(.5*one, sum(some)/len(some)-timed) if some else 1.3*one, max(1, prepared.float_samples), len(ls), float(sum(l.macs for l in ls)), prepared.rounding_seconds, writing=.1 if writing is None else writing,
-        compiling=phases.get('compiling the simulation', 3.), forward=f, calibrated=sum(map(row_count, e.quantizer.inputs)) or 1, walked=_walked(x))
+    q = prepared.sequence; own = q.seconds if q and q.passes else 0. if prepared.problem else None # decided after the problem is known
+    p = Pace(one, max(.5*one, sum(some)/len(some)-timed-(own or 0.)) if some else 1.3*one, max(1, prepared.float_samples), len(ls), float(sum(l.macs for l in ls)), prepared.rounding_seconds, writing=.1 if writing is None else writing,
+        compiling=phases.get('compiling the simulation', 3.), forward=f, calibrated=sum(map(row_count, e.quantizer.inputs)) or 1, walked=_walked(x), own=own)
     return expected(c, p, [k for k in ('confirm','test') if prepared.task.has(k)], ['onnx']*bool(x.builder)+['mindir']*(not x.why_mindir), e.deployed is None, len(some), sum(some))

@@ -511,12 +511,19 @@ def round_in_sequence(
 # %% ../../nbs/run/02_pipeline.ipynb #c0253
 @patch
 def in_sequence(self:SearchPipeStep, strategy:Strategy)->Strategy:
-    "`round_in_sequence`; of a small network what float gives is kept for the strategies that follow."
-    e = self.exporter
+    "`round_in_sequence`; of a small network what does not change is kept for the strategies that follow, the episodes' among it."
+    e,of = self.exporter,self.prepared.sequence
+    if self.walk is None and of and self.config.trainer.quant.finalists!='norms refitted': self.walk = of.walk
     if self.walk is None and e.builder and self.small:
         try: self.walk = Walk(e.builder, PRESETS[self.config.trainer.quant.preset]['rows'] or 512, keep=2**28, norms=self.config.trainer.quant.finalists=='norms refitted')
         except Exception as x: log.info('nothing is kept between passes: %s', x)
     return round_in_sequence(e, strategy, self.walk)
+
+@patch
+def done_rounding(self:SearchPipeStep):
+    "Give back the memory of the passes."
+    self.walk = None
+    if self.prepared.sequence: self.prepared.sequence.walk = None
 
 # %% ../../nbs/run/02_pipeline.ipynb #c026a
 @patch
@@ -678,7 +685,7 @@ def final_table(self:SearchPipeStep,
     "Float, chosen, uniform 8, uniform 4: accuracy of the file on unseen data, size, latency, and why it was not chosen."
     e = self.exporter; plain = {'chosen':best.strategy, **uniforms(self.config, self.graph)}
     def as_delivered(strategy): return delivered if delivered.plain==strategy else self.in_sequence(strategy) if delivered.own else strategy
-    rows = {'float':None, 'chosen':delivered, **{k: as_delivered(s) for k,s in plain.items() if k!='chosen'}}; self.walk = None # nothing else is rounded
+    rows = {'float':None, 'chosen':delivered, **{k: as_delivered(s) for k,s in plain.items() if k!='chosen'}}; self.done_rounding()
     role = next(r for r in ('test','confirm','evaluate') if self.task.has(r)); res = []
     first = {}
     for k,s in rows.items(): first.setdefault(s, k) # the same strategy twice is measured once
@@ -775,7 +782,7 @@ def deliver(self:SearchPipeStep):
     with self.phase('confirmation'): self.chosen,self.delivered,final = self.confirm()
     with self.phase('final table'): final['table'] = self.table = self.final_table(self.chosen, self.delivered, final.get('confirm'))
     with self.phase('baselines'): final.update(baselines=self.baselines(self.chosen), outlook=self.outlook())
-    self.walk = None; folder = self.dir.stage()
+    self.done_rounding(); folder = self.dir.stage()
     if self.is_slow():
         with self.phase('fastest file'): final['fastest'] = self.fastest_file()
     with self.phase('writing the files'): self.exporter.release(); self.exporter.write(self.delivered, folder)

@@ -437,9 +437,11 @@ def start_parity(self:Prepared,
 
 # %% ../../nbs/run/01a_prepare.ipynb #c019d
 @patch(as_prop=True)
-def wants_sequence(self:Prepared)->bool:
-    "Whether the settings ask for episodes with weights of their own."
-    q = self.config.trainer.quant; return (q.episodes or PRESETS[q.preset]['episodes'])=='in sequence'
+def wants_sequence(self:Prepared)->str: # '' if they do not
+    "Whether the settings ask for episodes with weights of their own: 'in sequence', or 'auto' if it may be worth it."
+    q = self.config.trainer.quant; how = q.episodes or PRESETS[q.preset]['episodes']; finalists = q.finalists or PRESETS[q.preset]['finalists']
+    if how=='auto' and (not self.engine.builder or finalists!='in sequence' or not is_light(self.graph)): return ''
+    return '' if how=='as searched' else how
 
 @patch
 def open_sequence(self:Prepared):
@@ -448,7 +450,7 @@ def open_sequence(self:Prepared):
     q = self.config.trainer.quant; s = InSequence(self.engine, PRESETS[q.preset]['rows'] or 512)
     if self.known is not None: s.damping = self.known.get('damping')
     else:
-        try: seen = s.choose(next(iter(self.problem.starts), self.problem.space.decode([0.]*len(self.problem.space))), self.exporter.fed)
+        try: seen = s.choose(next(iter(self.problem.starts), self.problem.space.decode([0.]*len(self.problem.space))), self.exporter.fed, *((PAYS, NOTHING) if self.wants_sequence=='auto' else ()))
         except QuantnbError: raise
         except Exception as e: return log.warning('trainer.quant.episodes: weights stay as they are shared: %s: %s', type(e).__name__, e)
         log.info('divergence of the first strategy: %s', ', '.join(f'{v:.3g} {"shared" if k is None else f"in sequence, damping {k:g}"}' for k,v in seen.items()))
