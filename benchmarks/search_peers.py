@@ -164,7 +164,7 @@ def own(a, results, save):
     for net in a.nets:
         for setting in a.settings:
             r = results.setdefault('runs', {}).setdefault(f'{net} {setting}', {}); own = results.setdefault('own', {}).setdefault(f'{net} {setting}', {}); avg,widths,coupled = SETTINGS[setting]
-            todo = [k for k,v in r.items() if 'widths' in v and 'own' not in v and not coupled] if 'widths' in a.methods else []; runs = [f'{n} {s}' for n,ss in (('Uniform',1),('SensitivityILP',1),('MsQuantRL',a.seeds)) for s in range(ss) if f'{n} {s}' not in own] if 'agent' in a.methods else []
+            todo = [k for k,v in r.items() if 'widths' in v and 'own' not in v and not coupled] if 'widths' in a.methods else []; runs = [f'{n} {s}' for n,ss in (('Uniform',1),('SensitivityILP',1),('MsQuantRL',a.seeds),('MsQuantRL, in sequence',a.seeds)) for s in range(ss) if f'{n} {s}' not in own] if 'agent' in a.methods else []
             if not todo and not runs: continue
             c0 = time.process_time(); b = search.Bench(net, setting, a.cache, search.fashion.images({}, 'test')); prepared = dict(prepare_seconds=b.seconds, prepare_cpu_seconds=time.process_time()-c0); t = b.problem.project.threshold; results.setdefault('float', {}).setdefault(net, {})['quantnb'] = b.accuracy(b.float['test'], 'test'); own['threshold'] = t; sizes = {l.path:int(l.n) for l in b.engine.graph.quantizable}
             def delivered(s):
@@ -173,10 +173,15 @@ def own(a, results, save):
                 for d in DAMPINGS:
                     o = sequential(b.engine.builder, s, method=Gptq(damping=d)); found.append((divergence((b.float['search'],), (b.logits(o, 'search'),), b.engine.kinds), b.accuracy(b.logits(o, 'test'), 'test'))); b.engine.builder.drop(o.own); b.engine.quantizer.drop(o.own)
                 return dict(zip(('divergence','test'), min(found)))
+            made = {}
+            def in_sequence(s):
+                "Divergence of the strategy with weights of its own, as the default's episodes have them on networks of this size."
+                if s not in made: o = b.in_sequence(s); made[s] = b.off(b.logits(o, 'search'), 'search'); b.drop(o)
+                return made[s]
             def facts(s): return dict(test=100*float(b.test(s)[0].mean()), delivered=delivered(s), divergence=b(s)['divergence'], accuracy=b(s)['accuracy'], average=average(sizes, {k:v.w for k,v in s.items()}), fits=bool(b.problem.cost.ratio(s)>=t-1e-9))
             for k in todo: r[k]['own'] = facts(Strategy({n:(w,8) for n,w in r[k]['widths'].items()})); save(); print(net, setting, k, 'test', r[k]['test'], 'own', r[k]['own'], flush=True)
             for k in runs:
-                name,seed = k.split(); t0,c0 = time.time(),time.process_time(); n = a.evaluations if name=='MsQuantRL' else 1; ss,vs,*_ = search.run(name, b.problem, lambda s: b(s)['divergence'], int(seed), n); took = dict(seconds=time.time()-t0, cpu_seconds=time.process_time()-c0)
+                name,seed = k.rsplit(' ', 1); t0,c0 = time.time(),time.process_time(); alg,*how = name.split(', '); n = a.evaluations if alg=='MsQuantRL' else 1; ss,vs,*_ = search.run(alg, b.problem, in_sequence if how else lambda s: b(s)['divergence'], int(seed), n); took = dict(seconds=time.time()-t0, cpu_seconds=time.process_time()-c0)
                 own[k] = dict(**facts(ss[int(np.argmin(vs))]), evaluations=n, **prepared, **took, widths={p:int(v.w) for p,v in ss[int(np.argmin(vs))].items()}); save(); print(net, setting, k, {n:v for n,v in own[k].items() if n!='widths'}, flush=True)
 
 if __name__=='__main__':
