@@ -6,7 +6,7 @@
 __all__ = ['Task', 'lesson_task']
 
 # %% ../nbs/03_task.ipynb #c003
-import copy, itertools, json, math
+import collections, copy, inspect, itertools, json, math
 from dataclasses import asdict
 from fastcore.basics import patch
 from functools import cached_property
@@ -176,8 +176,13 @@ def run(self:Task,
     role:str, # 'evaluate', 'confirm' or 'test'
     net, # Network in whatever engine
 ):
-    "Call a function of the user."
-    with own_surroundings(): return self.fns[role](net)
+    "Call a function of the user. If it yields, the last value counts; a [race](quant/05a_race.ipynb) ends it between two batches."
+    with own_surroundings():
+        r = self.fns[role](net)
+        if not inspect.isgenerator(r): return r
+        last = collections.deque(r, 1)
+    if not last: raise InputError(f'the function of {role} yields nothing', 'yield the accuracy so far after each batch; the last one is that of all data')
+    return last[0]
 
 @patch
 def has(self:Task, role:str)->bool: return self.fns.get(role) is not None

@@ -44,6 +44,15 @@ def test_a_race_goes_on_while_the_function_runs(search, monkeypatch):
     ev.stubborn = True; told = episode(p, four, [rival]); assert told.notes['dropped']==bad.notes['dropped'] and ev.ended>=5
     ev.stubborn,ev.order = False,[7,*range(7)]; other = episode(p, four, [rival]); assert other.metrics['accuracy']>=0 and 'parts' not in other.notes and 'dropped' not in other.notes # other samples than the float network was fed
 
+def test_a_function_that_yields_is_raced_between_its_batches(search, monkeypatch):
+    given = []
+    def grows(net):
+        x = np.random.default_rng(5).normal(size=(8,100,*lesson_task().inputs[0].shape[1:])).astype(np.float32); right = []; given.clear()
+        for b in x: right.extend(net(ms.Tensor(b)).asnumpy().argmax(1)==0); given.append(100*float(np.mean(right))); yield given[-1]
+    p = Prepared(lesson_task(evaluate=grows)).open_network(); p.make_problem(); ps = [l.path for l in p.graph.quantizable]; monkeypatch.setattr(type(p.trainer), 'behind', lambda *a: '')
+    best = episode(p, Strategy.uniform(ps, 8, 8)); assert len(given)==8 and best.metrics['accuracy']==given[-1] and best.samples>=800
+    bad = episode(p, Strategy.uniform(ps, 4, 8), [Rival(best.strategy, tuple(best.notes['parts']))]); assert 'samples of the evaluation' in bad.notes['dropped'] and len(given)<4 and not bad.failed
+
 def test_a_dropped_record_is_no_candidate_but_is_learned_from(search):
     h = search.history; ps = [l.path for l in search.graph.quantizable]; r = Record(99, Strategy.uniform(ps, 2, 8), metrics=dict(divergence=.5), status='dropped', reason='clearly above')
     assert not r.feasible and Record.from_json(json.loads(json.dumps(r.to_json())))==r
