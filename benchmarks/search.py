@@ -135,7 +135,7 @@ def own_episodes(results, save, a):
                 return known[key]
             for name,seed in todo:
                 if time.time()-begun>a.seconds: break
-                ss,vs,own,paid = run(name, b.problem, value, seed, n); at = {str(k): ss[int(np.argmin(vs[:max(1, k-paid)]))] for k in (1,*checks)}; seen = {k: b.test(s, True) for k,s in at.items()}
+                ss,vs,own,paid = run(name, replace(b.problem, rough=True), value, seed, n); at = {str(k): ss[int(np.argmin(vs[:max(1, k-paid)]))] for k in (1,*checks)}; seen = {k: b.test(s, True) for k,s in at.items()}
                 r['runs'][f'{name} {seed}'] = dict(best=[[k+1, v] for k,v in enumerate(np.minimum.accumulate(vs).tolist()) if k==0 or v<min(vs[:k])], evaluations=len(vs), delivered={k: 100*float(v[0].mean()) for k,v in seen.items()}, delivered_divergence={k: v[1] for k,v in seen.items()}, strategies={k: s.to_json() for k,s in at.items()}, pairs_paid=paid)
                 if seconds: r['seconds'] = float(np.median(seconds))
                 save(); b.keep(); print(net, setting, name, seed, {k: (round(min(vs[:int(k)]), 5), round(v[1], 5), 100*float(v[0].mean())) for k,v in seen.items()}, f'{time.time()-begun:.0f} s', flush=True)

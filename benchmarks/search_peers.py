@@ -181,7 +181,7 @@ def own(a, results, save):
             def facts(s): return dict(test=100*float(b.test(s)[0].mean()), delivered=delivered(s), divergence=b(s)['divergence'], accuracy=b(s)['accuracy'], average=average(sizes, {k:v.w for k,v in s.items()}), fits=bool(b.problem.cost.ratio(s)>=t-1e-9))
             for k in todo: r[k]['own'] = facts(Strategy({n:(w,8) for n,w in r[k]['widths'].items()})); save(); print(net, setting, k, 'test', r[k]['test'], 'own', r[k]['own'], flush=True)
             for k in runs:
-                name,seed = k.rsplit(' ', 1); t0,c0 = time.time(),time.process_time(); alg,*how = name.split(', '); n = a.evaluations if alg=='MsQuantRL' else 1; ss,vs,*_ = search.run(alg, b.problem, in_sequence if how else lambda s: b(s)['divergence'], int(seed), n); took = dict(seconds=time.time()-t0, cpu_seconds=time.process_time()-c0)
+                name,seed = k.rsplit(' ', 1); t0,c0 = time.time(),time.process_time(); alg,*how = name.split(', '); n = a.evaluations if alg=='MsQuantRL' else 1; ss,vs,*_ = search.run(alg, search.replace(b.problem, rough=bool(how)), in_sequence if how else lambda s: b(s)['divergence'], int(seed), n); took = dict(seconds=time.time()-t0, cpu_seconds=time.process_time()-c0)
                 own[k] = dict(**facts(ss[int(np.argmin(vs))]), evaluations=n, **prepared, **took, widths={p:int(v.w) for p,v in ss[int(np.argmin(vs))].items()}); save(); print(net, setting, k, {n:v for n,v in own[k].items() if n!='widths'}, flush=True)
 
 if __name__=='__main__':

@@ -23,7 +23,7 @@ class Task:
     def __init__(self,
         net=None, # Trained `Cell`, a function that returns it, or the path of an ONNX file
         inputs=None, # Tensor, tuple, list or dict of one forward; an ONNX file needs none
-        evaluate=None, # Function of a network: accuracy as a number, or a dict
+        evaluate=None, # Function of a network: accuracy as a number, or a dict; or a generator of either, the last of which counts
         calib=None, # Function of a network that runs calibration data through it, or an iterable of batches; the inputs if None
         targets:Targets=None, # What must be reached; or its parts by their names in the yml: compress_threshold=85, acc_threshold=1, ...
         bits=(2,4,8), # Candidate widths of the weights; `bit_candidates` in the yml

@@ -455,6 +455,7 @@ def open_sequence(self:Prepared):
         except Exception as e: return log.warning('trainer.quant.episodes: weights stay as they are shared: %s: %s', type(e).__name__, e)
         log.info('divergence of the first strategy: %s', ', '.join(f'{v:.3g} {"shared" if k is None else f"in sequence, damping {k:g}"}' for k,v in seen.items()))
     self.sequence = s if s.damping is not None else None
+    self.problem = replace(self.problem, rough=self.sequence is not None)
 
 # %% ../../nbs/run/01a_prepare.ipynb #c019
 def prepare(

@@ -38,6 +38,7 @@ class Problem:
     bonus:object=None # Function of a strategy: its reward if it lost nothing; None: the reward is of the loss alone
     measure:object=None # Function of a strategy: its divergence on the samples of the sensitivities; None where nothing can be run
     pairs:int=0 # Pairs of layers that may be measured before the first episode
+    rough:bool=False # Whether the losses were measured with other weights than the episodes have
     def executed(self, strategy, rng=None, spread=0.):
         "What is executed when a strategy is proposed."
         if self.project is None: return strategy

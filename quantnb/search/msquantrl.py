@@ -15,6 +15,7 @@ from ..config import ModelPolicy
 from .codec import *
 from .base import *
 from .program import *
+from .greedy import greedy_path
 from .iqp import pair_terms
 
 # %% ../../nbs/search/09_msquantrl.ipynb #c006
@@ -163,7 +164,7 @@ def van_der_corput(n): # n-th point, evenly spread over [0,1) however many are u
 class MsQuantRL(SearchAlgorithm):
     "The largest expected improvement under a posterior of layer and pair losses; candidates come from an integer program."
     Settings,races,keeps = ModelPolicy,True,('searched',)
-    tries,leaders,structured,expanded,drawn,pool = 3,3,2,8,12,512 # Draws for what is new; best records that an answer is looked for around; structured strategies; known strategies whose neighbours are looked at; answers to draws, and candidates in all, that are compared by what is expected of them
+    tries,leaders,structured,guesses,expanded,drawn,pool = 3,3,2,6,8,12,512 # Draws for what is new; best records that an answer is looked for around; structured strategies; the same where the losses are rough; known strategies whose neighbours are looked at; answers to draws, and candidates in all, that are compared by what is expected of them
     def __init__(self, problem, settings=None, rng=0):
         super().__init__(problem, settings, rng)
         o = self.options = Options(problem); order = o.table(lambda p,b: float(b.w+b.a)) if o.L else o.bytes
@@ -174,8 +175,12 @@ class MsQuantRL(SearchAlgorithm):
         top = o.budget if np.isfinite(o.budget) else np.inf
         full = [s for s in self.starts if problem.cost is None or not np.isfinite(top) or problem.cost.size(s)-o.rest>=.97*top]
         even = [s for s in self.starts if len({b.w for p,b in s.items() if p not in problem.space.pin})==1] # what everybody compares with
-        if not problem.bonus: self.starts = list(dict.fromkeys([*full[:1], *even[:1], *full[1:self.structured]])) # where the reward pays for size, the smallest come early
+        more = [*self.greedy(), *full[1:self.guesses]] if problem.rough else full[1:self.structured]
+        if not problem.bonus: self.starts = list(dict.fromkeys([*full[:1], *even[:1], *more])) # where the reward pays for size, the smallest come early
         self.searched = 0
+    def greedy(self):
+        "The first of the greedy path that holds the budget; [] if none does."
+        o = self.options; return [self.problem.executed(o.decode(x)) for x in greedy_path(o) if pick(o.bytes, x).sum()<=o.budget][:1]
     @property
     def noise(self): return 4*self.settings.noise_sigma*self.settings.noise_decay**self.searched # width of the draws for the next proposal, in deviations of the posterior
     def explore(self): return self.decide()
