@@ -6,7 +6,7 @@
 __all__ = ['SMALL', 'LIGHT', 'DAMPINGS', 'PAYS', 'NOTHING', 'is_small', 'is_light', 'InSequence']
 
 # %% ../../nbs/run/01c_sequence.ipynb #c003
-import math, time
+import time
 from ..types import *
 from ..quant.gptq import Gptq
 from ..deploy.sequential import Walk, sequential
