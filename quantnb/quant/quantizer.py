@@ -22,6 +22,23 @@ from .absorb import *
 from .recipe import *
 from .recipe import _made
 
+# %% ../../nbs/quant/04_quantizer.ipynb #c007h
+def _operand(g, n, c):
+    "Bias operand of the operator itself."
+    for i in n.ins[2:]:
+        if isinstance(i, str) and g.values[i].kind=='param' and g.values[i].shape==(c,): return i,None
+
+def _added(g, l, n):
+    "Parameter added to each channel of what the operator returns (casts and views between them allowed), and the node that adds it."
+    nm,axis = n.outs[0],output_axis(g, l, n)
+    while len(g.users[nm])==1 and (u := g.users[nm][0]).op in ('Cast','Reshape','Squeeze') and nm not in g.outputs:
+        if axis is not None and u.op!='Cast': axis = moved_axis(g.values[nm].shape, g.values[u.outs[0]].shape, axis)
+        nm = u.outs[0]
+    if len(g.users[nm])!=1 or nm in g.outputs or (u := g.users[nm][0]).op!='Add': return None
+    for i in g.flat(u):
+        p = parameter_of(g, i)
+        if p and along_channels(g, u, i, axis, l.c_out): return p,u
+
 # %% ../../nbs/quant/04_quantizer.ipynb #c005
 class Quantizer:
     "Weight grids, activation grids and corrected biases of a calibrated network."
@@ -81,22 +98,6 @@ def _find_bias(self:Quantizer, l):
     if len(names)!=1 or None in names: return
     nodes = tuple(f[1].id for f in found if f[1] is not None); p = found[0][0]
     if readers_of(g, p)<=set(nodes or l.nodes): self.bias_param[l.path],self.bias_nodes[l.path] = p,nodes # a Parameter that others read, too, cannot carry this layer's correction
-
-def _operand(g, n, c):
-    "Bias operand of the operator itself."
-    for i in n.ins[2:]:
-        if isinstance(i, str) and g.values[i].kind=='param' and g.values[i].shape==(c,): return i,None
-
-def _added(g, l, n):
-    "Parameter added to each channel of what the operator returns (casts and views between them allowed), and the node that adds it."
-    nm,axis = n.outs[0],output_axis(g, l, n)
-    while len(g.users[nm])==1 and (u := g.users[nm][0]).op in ('Cast','Reshape','Squeeze') and nm not in g.outputs:
-        if axis is not None and u.op!='Cast': axis = moved_axis(g.values[nm].shape, g.values[u.outs[0]].shape, axis)
-        nm = u.outs[0]
-    if len(g.users[nm])!=1 or nm in g.outputs or (u := g.users[nm][0]).op!='Add': return None
-    for i in g.flat(u):
-        p = parameter_of(g, i)
-        if p and along_channels(g, u, i, axis, l.c_out): return p,u
 
 # %% ../../nbs/quant/04_quantizer.ipynb #c007b
 @patch(as_prop=True)

@@ -559,22 +559,6 @@ def with_plain(self:SearchPipeStep, finalists:list)->list: # Records
     tried = {r.strategy:r for r in self.history.ranked() if r.feasible}; there = {r.strategy for r in finalists}
     return finalists+[tried[s] for s in uniforms(self.config, self.graph).values() if s in tried and s not in there]
 
-# %% ../../nbs/run/02_pipeline.ipynb #c026d1
-@patch
-def in_order_of_safety(self:SearchPipeStep,
-    rivals, # Pairs of a record and the same with what its file showed on the confirmation data
-    drops, # `Drop` of each, the error divided among them
-    float_accuracy:float,
-)->tuple: # drops, whether each is assured, id of a record to why it is not although its own bound would do
-    "Fixed-sequence test: whoever is tested in an order that the data have not decided, and ends at the first failure, may spend the whole error on each (Maurer et al., 1995). The order is that of the divergence from float, the safest first."
-    order = sorted(range(len(rivals)), key=lambda k: (rivals[k][1].metrics.get('divergence', math.inf), k)); drops,sure,blocked,failed = list(drops),[None]*len(rivals),{},None
-    for k in order:
-        d = self.drop(rivals[k][1], 'confirm', float_accuracy, 1); ok = self.assured(d, float_accuracy); sure[k] = ok and failed is None if ok is not None else None
-        if sure[k]: drops[k] = replace(d, sequence=True)
-        elif ok: blocked[id(rivals[k][1])] = f'a safer one may drop {failed:.4g}'
-        if ok is False and failed is None: failed = d.upper
-    return drops,sure,blocked
-
 # %% ../../nbs/run/02_pipeline.ipynb #c026c
 @patch
 def rivals(self:SearchPipeStep,
@@ -593,6 +577,7 @@ def rivals(self:SearchPipeStep,
         res.append((r, replace(r, strategy=s, metrics=metrics, missed=missed, reward=self.confirmed_reward(r, metrics, float_accuracy), extra={**r.extra, 'seen':seen})))
     return res
 
+# %% ../../nbs/run/02_pipeline.ipynb #c026g
 @patch
 def drop(self:SearchPipeStep,
     r:Record, # With `seen` of its evaluation in `extra`, or with `samples` and `changed` from the search
@@ -626,6 +611,23 @@ def acceptance(self:SearchPipeStep, d:Drop, role:str, float_accuracy:float)->dic
     if sure is False and d.changed is not None and d.samples and (unit := unit_of((float_accuracy,), d.samples)): needed = samples_needed(allowed/unit, max(0., d.drop)/unit, d.changed/d.samples, 1-(1-d.confidence)/d.tested)
     return dict(d.to_json(), data=role, allowed=allowed, assured=sure, needed=needed, said=str(d))
 
+# %% ../../nbs/run/02_pipeline.ipynb #c026d1
+@patch
+def in_order_of_safety(self:SearchPipeStep,
+    rivals, # Pairs of a record and the same with what its file showed on the confirmation data
+    drops, # `Drop` of each, the error divided among them
+    float_accuracy:float,
+)->tuple: # drops, whether each is assured, id of a record to why it is not although its own bound would do
+    "Fixed-sequence test: whoever is tested in an order that the data have not decided, and ends at the first failure, may spend the whole error on each (Maurer et al., 1995). The order is that of the divergence from float, the safest first."
+    order = sorted(range(len(rivals)), key=lambda k: (rivals[k][1].metrics.get('divergence', math.inf), k)); drops,sure,blocked,failed = list(drops),[None]*len(rivals),{},None
+    for k in order:
+        d = self.drop(rivals[k][1], 'confirm', float_accuracy, 1); ok = self.assured(d, float_accuracy); sure[k] = ok and failed is None if ok is not None else None
+        if sure[k]: drops[k] = replace(d, sequence=True)
+        elif ok: blocked[id(rivals[k][1])] = f'a safer one may drop {failed:.4g}'
+        if ok is False and failed is None: failed = d.upper
+    return drops,sure,blocked
+
+# %% ../../nbs/run/02_pipeline.ipynb #c026h
 @patch
 def confirm(self:SearchPipeStep,
 )->tuple: # Record, the strategy with the weights to deliver, dict(confirm=..., missed=..., rounding=...)
